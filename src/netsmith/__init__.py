@@ -1,0 +1,1 @@
+"""Netsmith designs convolutional networks for a device."""

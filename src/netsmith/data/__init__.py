@@ -1,0 +1,1 @@
+"""Reading image sets, splits, augmentation."""

@@ -1,0 +1,1 @@
+"""Things that run a module and can be timed, one file a runtime."""

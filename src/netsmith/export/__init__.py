@@ -1,0 +1,1 @@
+"""Exporting modules to files that runtimes read."""

@@ -1,0 +1,1 @@
+"""Blocks, building a module from a plan, counting."""

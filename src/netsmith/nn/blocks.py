@@ -1,0 +1,114 @@
+"""The modules of a plan's blocks. A new operation is one entry of ``BUILDERS``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from netsmith.errors import SpaceError
+from netsmith.nn.layers import BatchNormReLU6, DepthwiseConv2d
+from netsmith.plan import Block
+
+BN_EPS, BN_MOMENTUM = 1e-3, 0.1  # of the ProxylessNAS release
+
+
+def _batch_norm(channels: int) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(channels, BN_EPS, BN_MOMENTUM)
+
+
+def _batch_norm_relu6(channels: int) -> BatchNormReLU6:
+    return BatchNormReLU6(channels, BN_EPS, BN_MOMENTUM)
+
+
+class ConvBlock(nn.Module):
+    """Convolution, batch norm, ReLU6: (N, C, H, W) -> (N, out, H / stride, W / stride)."""
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(
+            block.in_channels,
+            block.out_channels,
+            block.kernel,
+            block.stride,
+            block.kernel // 2,
+            bias=False,
+        )
+        self.norm = _batch_norm_relu6(block.out_channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.norm(self.conv(x))
+        return out
+
+
+class MBConv(nn.Module):
+    """Mobile inverted bottleneck (Sandler et al. 2018): 1x1 expand, depthwise, linear 1x1 project.
+
+    (N, C, H, W) -> (N, out, H / stride, W / stride). The expansion is left out where the hidden
+    width equals the input's; the input is added to the output where ``shortcut`` is set.
+    """
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        self.shortcut = block.shortcut
+        self.expand = (
+            nn.Sequential(
+                nn.Conv2d(block.in_channels, block.hidden, 1, bias=False),
+                _batch_norm_relu6(block.hidden),
+            )
+            if block.hidden != block.in_channels
+            else nn.Identity()
+        )
+        self.depthwise = DepthwiseConv2d(block.hidden, block.kernel, block.stride)
+        self.norm = _batch_norm_relu6(block.hidden)
+        self.project = nn.Sequential(
+            nn.Conv2d(block.hidden, block.out_channels, 1, bias=False),
+            _batch_norm(block.out_channels),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.project(self.norm(self.depthwise(self.expand(x))))
+        return x + out if self.shortcut else out
+
+
+class Head(nn.Module):
+    """1x1 convolution, batch norm, ReLU6, global average, linear: (N, C, H, W) -> (N, classes)."""
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(block.in_channels, block.hidden, 1, bias=False)
+        self.norm = _batch_norm_relu6(block.hidden)
+        self.dropout = nn.Dropout(0.0)
+        self.classifier = nn.Linear(block.hidden, block.out_channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        pooled = self.norm(self.conv(x)).mean((2, 3))
+        out: torch.Tensor = self.classifier(self.dropout(pooled))
+        return out
+
+
+BUILDERS: dict[str, Callable[[Block], nn.Module]] = {
+    "conv": ConvBlock,
+    "mbconv": MBConv,
+    "skip": lambda block: nn.Identity(),
+    "head": Head,
+}
+
+
+def build_block(block: Block) -> nn.Module:
+    """Return the module of one block, initialised. Raises :class:`SpaceError` on an unknown operation."""
+    if block.op not in BUILDERS:
+        raise SpaceError(f"no module is known for operation '{block.op}'; known: {list(BUILDERS)}")
+    module = BUILDERS[block.op](block)
+    module.apply(_initialise)
+    return module
+
+
+def _initialise(module: nn.Module) -> None:
+    """He initialisation over the fan-out, as in the ProxylessNAS release."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    elif isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=0.01)
+        nn.init.zeros_(module.bias)

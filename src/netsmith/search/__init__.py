@@ -1,0 +1,1 @@
+"""Ask/tell searchers, one file each."""

@@ -1,0 +1,1 @@
+"""Sets of architectures, one file a space."""

@@ -1,0 +1,42 @@
+"""What every space can do. Searchers see spaces through this alone."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Protocol
+
+from netsmith.arch import Arch
+from netsmith.plan import Plan
+
+
+class Space(Protocol):
+    """A set of architectures: what may be chosen, and where.
+
+    A space is an immutable value. It owns everything about its archs, so that a new space
+    needs no change in any searcher.
+    """
+
+    @property
+    def id(self) -> str:
+        """The name with a digest of the definition; what :attr:`Arch.space` holds."""
+
+    def count(self) -> int:
+        """How many archs there are, exactly."""
+
+    def sample(self, rng: Random) -> Arch:
+        """Draw an arch uniformly."""
+
+    def mutate(self, arch: Arch, rng: Random) -> Arch:
+        """Return a neighbour that differs from ``arch`` (where the space holds another)."""
+
+    def cross(self, first: Arch, second: Arch, rng: Random) -> Arch:
+        """Return a child that takes each decision from one of its parents."""
+
+    def encode(self, arch: Arch) -> tuple[float, ...]:
+        """Return features of fixed length for a surrogate; distinct archs differ."""
+
+    def plan(self, arch: Arch) -> Plan:
+        """Return the blocks that ``arch`` stands for."""
+
+    def check(self, arch: Arch) -> None:
+        """Raise :class:`netsmith.errors.ArchError` unless ``arch`` is a point of this space."""

@@ -1,0 +1,1 @@
+"""Shared weights of many archs, and searching through them."""
