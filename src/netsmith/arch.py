@@ -38,9 +38,7 @@ class Arch:
         """Read :meth:`to_dict`'s values. Raises :class:`ArchError` where they are not an arch."""
         space, choices = data.get("space"), data.get("choices")
         if not isinstance(space, str) or not isinstance(choices, list):
-            raise ArchError(
-                f"an arch is written {{'space': text, 'choices': [integers]}}; got {data!r:.200}"
-            )
+            raise ArchError(f"an arch is written {{'space': text, 'choices': [integers]}}; got {data!r:.200}")
         if not all(type(choice) is int for choice in choices):
             raise ArchError(f"choices of an arch are integers; got {choices!r:.200}")
         return cls(space, tuple(choices))

@@ -14,9 +14,7 @@ class DepthwiseConv2d(nn.Conv2d):
     """A convolution with one filter a channel, padding ``kernel // 2``, no bias: (N, C, H, W) -> same C."""
 
     def __init__(self, channels: int, kernel: int, stride: int = 1) -> None:
-        super().__init__(
-            channels, channels, kernel, stride, kernel // 2, groups=channels, bias=False
-        )
+        super().__init__(channels, channels, kernel, stride, kernel // 2, groups=channels, bias=False)
 
 
 class BatchNormReLU6(nn.BatchNorm2d):

@@ -7,6 +7,7 @@ import json
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from random import Random
 
 from netsmith.arch import Arch
@@ -35,7 +36,7 @@ class ChainSpace:
                 shapes = [b.key for b in options]
                 raise SpaceError(f"options of edge {index} differ in their shapes: {shapes}")
         chain = [*self.stem, *(options[0] for options in self.edges), *self.head]
-        for before, after in zip(chain, chain[1:], strict=False):
+        for before, after in pairwise(chain):
             if after.input_shape != (before.out_channels, *before.output_size):
                 raise SpaceError(
                     f"block {after.key} takes {after.input_shape}, but the block before it, "

@@ -30,11 +30,12 @@ class Stage:
 
 # At 28 pixels and more the published chain of 21 blocks; a small image has no room for its five
 # halvings, and a chain that deep costs more in calls of the runtime than in arithmetic.
-_FULL = ((24, 4), (40, 4), (80, 4), (96, 4), (192, 4), (320, 1))
+_Layout = tuple[tuple[int, int], ...]
+_FULL: _Layout = ((24, 4), (40, 4), (80, 4), (96, 4), (192, 4), (320, 1))
 _FULL_STRIDES = (2, 2, 2, 2, 1, 2, 1)  # of the stem, then of the stages
-_MEDIUM = ((24, 3), (40, 4), (80, 4), (160, 3))
+_MEDIUM: _Layout = ((24, 3), (40, 4), (80, 4), (160, 3))
 _MEDIUM_STRIDES = (1, 1, 2, 2, 2)
-_SMALL = ((24, 3), (40, 3), (80, 3))
+_SMALL: _Layout = ((24, 3), (40, 3), (80, 3))
 _SMALL_STRIDES = (1, 1, 2, 2)
 
 
@@ -104,12 +105,8 @@ def mbconv(
                          kernels, expansions)
             )  # fmt: skip
             last = edges[-1][0]
-    features = (
-        HEAD_FEATURES if stages is None and len(layout) == len(_FULL) else 4 * layout[-1].width
-    )
-    head = Block(
-        "head", last.out_channels, classes, *last.output_size, hidden=round_width(features * width)
-    )
+    features = HEAD_FEATURES if stages is None and len(layout) == len(_FULL) else 4 * layout[-1].width
+    head = Block("head", last.out_channels, classes, *last.output_size, hidden=round_width(features * width))
     return ChainSpace("mbconv", (stem, first), tuple(edges), (head,))
 
 

@@ -40,6 +40,4 @@ def mobilenetv2(input_shape: tuple[int, int, int], classes: int, width: float = 
             )
     last = blocks[-1]
     features = round_width(1280 * max(1.0, width))
-    return Plan(
-        (*blocks, Block("head", last.out_channels, classes, *last.output_size, hidden=features))
-    )
+    return Plan((*blocks, Block("head", last.out_channels, classes, *last.output_size, hidden=features)))
