@@ -1,1 +1,1 @@
-"""Exporting modules to files that runtimes read."""
+"""Writing modules in the formats of runtimes, and proving that what was written equals them."""

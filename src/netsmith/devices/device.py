@@ -1,0 +1,158 @@
+"""What a device is, and the devices that Netsmith knows by name."""
+
+from __future__ import annotations
+
+import importlib
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+
+import numpy as np
+
+from netsmith.errors import DeviceError, MissingExtraError, nearest
+
+if TYPE_CHECKING:  # timing a file needs no PyTorch, and must not pay for its memory
+    from torch import nn
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Run = Callable[[], Array]
+"""One finished pass over the input that it was prepared with; returns the output, (N, classes)."""
+
+
+class Device(Protocol):
+    """Something that runs a network and can be timed: a runtime with its threads and precision."""
+
+    @property
+    def name(self) -> str:
+        """The text that :func:`parse` makes this device from, such as ``onnxruntime:threads=1``."""
+
+    @property
+    def suffix(self) -> str:
+        """The ending of the files that it runs, such as ``.onnx``."""
+
+    def fingerprint(self) -> dict[str, str]:
+        """Everything that a latency depends on: processor, runtime and version, threads, precision, os."""
+
+    def clock(self) -> int:
+        """Return the time that this device is measured by, in nanoseconds, from any zero."""
+
+    def export(
+        self,
+        module: nn.Module,
+        input_shape: tuple[int, int, int],
+        *,
+        input_type: Literal["float32", "uint8"] = "float32",
+        metadata: Mapping[str, str] | None = None,
+    ) -> bytes:
+        """Write ``module`` for images of ``input_shape`` (C, H, W) in the runtime's own format."""
+
+    def prepare(self, model: bytes, x: Array) -> Run:
+        """Load ``model`` and return a function, each call of which is one finished pass over ``x``.
+
+        ``x`` is (N, C, H, W). Raises :class:`DeviceError` where the runtime refuses either.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class KnownDevice:
+    """A device that may be named, and whether it can be used here."""
+
+    name: str
+    package: str
+    extra: str
+    summary: str
+    version: str | None
+    """The version of the installed package; None where it is missing."""
+
+
+# name -> where its class is, its package, the extra that brings it, and one line about it. Classes
+# are named as text so that listing them imports no runtime.
+_DEVICES = {
+    "onnxruntime": (
+        "netsmith.devices.onnx_runtime:OnnxRuntime",
+        "onnxruntime",
+        "onnxruntime",
+        "ONNX Runtime on this processor; options: threads",
+    ),
+}
+_UNLISTED = {"fake": ("netsmith.testing:FakeDevice", "onnxruntime", "onnxruntime", "")}
+
+
+def known_devices() -> tuple[KnownDevice, ...]:
+    """Return every device that can be designed for, with the installed version of its package."""
+    return tuple(
+        KnownDevice(name, package, extra, summary, _version(package))
+        for name, (_, package, extra, summary) in _DEVICES.items()
+    )
+
+
+def parse(text: str) -> Device:
+    """Make a device from its name and options, such as ``onnxruntime:threads=2``.
+
+    Raises :class:`DeviceError` on an unknown name or option, :class:`MissingExtraError` where the
+    runtime's package is not installed.
+    """
+    name, _, rest = text.strip().partition(":")
+    entry = _DEVICES.get(name) or _UNLISTED.get(name)
+    if entry is None:
+        raise DeviceError(
+            f"no device is called '{name}'{nearest(name, _DEVICES)}. Known: {', '.join(_DEVICES)}"
+        )
+    place, package, extra, _ = entry
+    if _version(package) is None:
+        raise MissingExtraError(package, extra, f"the device '{name}'")
+    module, _, attribute = place.partition(":")
+    make = getattr(importlib.import_module(module), attribute).from_options
+    return cast(Device, make(_options(text, rest)))
+
+
+def _options(text: str, rest: str) -> dict[str, str]:
+    options: dict[str, str] = {}
+    for item in filter(None, (part.strip() for part in rest.split(","))):
+        key, equals, value = item.partition("=")
+        if not equals or not value or key in options:
+            raise DeviceError(
+                f"options of a device are written NAME:OPTION=VALUE,OPTION=VALUE, each once; got '{text}'"
+            )
+        options[key] = value
+    return options
+
+
+def check_options(device: str, options: Mapping[str, str], allowed: tuple[str, ...]) -> None:
+    """Raise :class:`DeviceError` on an option that ``device`` does not have."""
+    for option in options:
+        if option not in allowed:
+            raise DeviceError(
+                f"device '{device}' has no option '{option}'{nearest(option, allowed)}. "
+                f"Known: {', '.join(allowed)}"
+            )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def processor() -> str:
+    """Return the processor's model as the system names it."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        fields: dict[str, str] = {}
+        for line in info.read_text(errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            fields.setdefault(key.strip(), value.strip())
+        names = [fields.get("model name", "")]
+        names += [f"{k.split()[-1]} {fields[k]}" for k in ("cpu family", "model", "stepping") if k in fields]
+        if any(names):
+            return " ".join(filter(None, names))
+    return platform.processor() or platform.machine() or "unknown processor"
+
+
+def system() -> str:
+    """Return the operating system and machine type, without the version of its kernel."""
+    return f"{platform.system()} {platform.machine()}"

@@ -1,0 +1,277 @@
+"""How each PyTorch operation is written in ONNX. A new operation is one entry of a table here."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+from torch import fx, nn
+
+from netsmith.nn.layers import BatchNormReLU6, DepthwiseConv2d
+from netsmith.nn.preprocess import Normalize
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class UnknownOperationError(Exception):
+    """An operation that the tables of this file do not hold; the caller falls back."""
+
+
+class GraphWriter:
+    """The nodes and constants of an ONNX graph under construction."""
+
+    def __init__(self) -> None:
+        self.nodes: list[NodeProto] = []
+        self.constants: dict[str, TensorProto] = {}
+
+    def constant(self, name: str, values: Array) -> str:
+        """Add a constant tensor, once for each name, and return its name."""
+        if name not in self.constants:
+            self.constants[name] = numpy_helper.from_array(np.ascontiguousarray(values), name)
+        return name
+
+    def node(
+        self, op: str, inputs: Sequence[str], name: str, attributes: Mapping[str, Any] | None = None
+    ) -> str:
+        """Add a node with one output, and return the output's name, which is the node's own."""
+        self.nodes.append(helper.make_node(op, list(inputs), [name], name=name, **(attributes or {})))
+        return name
+
+
+WriteModule = Callable[[GraphWriter, str, Any, str], str]
+WriteCall = Callable[[GraphWriter, str, tuple[Any, ...], Mapping[str, Any]], str]
+
+
+def conv(graph: GraphWriter, name: str, layer: nn.Conv2d, x: str, norm: nn.BatchNorm2d | None = None) -> str:
+    """Write a convolution, with the batch norm that follows it folded into its weights."""
+    if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
+        raise UnknownOperationError(f"padding {layer.padding!r} of mode '{layer.padding_mode}'")
+    weight = layer.weight.detach().double()
+    bias = None if layer.bias is None else layer.bias.detach().double()
+    if norm is not None:
+        scale, shift = _scale_and_shift(norm)
+        weight = weight * scale.view(-1, 1, 1, 1)
+        bias = shift if bias is None else bias * scale + shift
+    inputs = [x, graph.constant(f"{name}.weight", _numpy(weight))]
+    if bias is not None:
+        inputs.append(graph.constant(f"{name}.bias", _numpy(bias)))
+    pads = [*map(int, layer.padding)] * 2
+    attributes = {
+        "kernel_shape": list(layer.kernel_size),
+        "strides": list(layer.stride),
+        "pads": pads,
+        "dilations": list(layer.dilation),
+        "group": layer.groups,
+    }
+    return graph.node("Conv", inputs, name, attributes)
+
+
+def relu6(graph: GraphWriter, name: str, x: str) -> str:
+    """Write min(max(x, 0), 6)."""
+    low, high = (graph.constant(f"clip.{v}", np.array(v, np.float32)) for v in (0, 6))
+    return graph.node("Clip", [x, low, high], name)
+
+
+def _scale_and_shift(norm: nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a batch norm at evaluation as x * scale + shift, each (C,) in float64."""
+    if norm.running_mean is None or norm.running_var is None:
+        raise UnknownOperationError("batch norm without running statistics")
+    scale = 1 / torch.sqrt(norm.running_var.double() + norm.eps)
+    if norm.weight is not None:
+        scale = scale * norm.weight.detach().double()
+    shift = -norm.running_mean.double() * scale
+    return scale, shift if norm.bias is None else shift + norm.bias.detach().double()
+
+
+def _numpy(tensor: torch.Tensor) -> Array:
+    array: Array = tensor.detach().to("cpu", torch.float32).numpy()
+    return array
+
+
+def _batch_norm(graph: GraphWriter, name: str, layer: nn.BatchNorm2d, x: str) -> str:
+    scale, shift = (_numpy(v).reshape(-1, 1, 1) for v in _scale_and_shift(layer))
+    scaled = graph.node("Mul", [x, graph.constant(f"{name}.scale", scale)], f"{name}.scaled")
+    return graph.node("Add", [scaled, graph.constant(f"{name}.shift", shift)], name)
+
+
+def _batch_norm_relu6(graph: GraphWriter, name: str, layer: BatchNormReLU6, x: str) -> str:
+    return relu6(graph, name, _batch_norm(graph, f"{name}.norm", layer, x))
+
+
+def _normalize(graph: GraphWriter, name: str, layer: Normalize, x: str) -> str:
+    real = graph.node("Cast", [x], f"{name}.float", {"to": TensorProto.FLOAT})
+    scale, shift = (graph.constant(f"{name}.{k}", _numpy(getattr(layer, k))) for k in ("scale", "shift"))
+    return graph.node("Add", [graph.node("Mul", [real, scale], f"{name}.scaled"), shift], name)
+
+
+def _linear(graph: GraphWriter, name: str, layer: nn.Linear, x: str) -> str:
+    inputs = [x, graph.constant(f"{name}.weight", _numpy(layer.weight))]
+    if layer.bias is not None:
+        inputs.append(graph.constant(f"{name}.bias", _numpy(layer.bias)))
+    return graph.node("Gemm", inputs, name, {"transB": 1})
+
+
+def _pair(value: int | tuple[int, ...]) -> list[int]:
+    return [value, value] if isinstance(value, int) else list(value)
+
+
+def _max_pool(graph: GraphWriter, name: str, layer: nn.MaxPool2d, x: str) -> str:
+    if layer.return_indices:
+        raise UnknownOperationError("max pooling that returns indices")
+    attributes = {
+        "kernel_shape": _pair(layer.kernel_size),
+        "strides": _pair(layer.stride),
+        "pads": _pair(layer.padding) * 2,
+        "dilations": _pair(layer.dilation),
+        "ceil_mode": int(layer.ceil_mode),
+    }
+    return graph.node("MaxPool", [x], name, attributes)
+
+
+def _average_pool(graph: GraphWriter, name: str, layer: nn.AvgPool2d, x: str) -> str:
+    if layer.divisor_override is not None or layer.ceil_mode:
+        raise UnknownOperationError("average pooling with its own divisor or ceil_mode")
+    attributes = {
+        "kernel_shape": _pair(layer.kernel_size),
+        "strides": _pair(layer.stride),
+        "pads": _pair(layer.padding) * 2,
+        "count_include_pad": int(layer.count_include_pad),
+    }
+    return graph.node("AveragePool", [x], name, attributes)
+
+
+def _adaptive_pool(graph: GraphWriter, name: str, layer: nn.AdaptiveAvgPool2d, x: str) -> str:
+    if layer.output_size not in (1, (1, 1)):
+        raise UnknownOperationError(f"adaptive pooling to {layer.output_size}")
+    return graph.node("GlobalAveragePool", [x], name)
+
+
+def _flatten(graph: GraphWriter, name: str, layer: nn.Flatten, x: str) -> str:
+    return _flatten_from(graph, name, x, layer.start_dim, layer.end_dim)
+
+
+def _flatten_from(graph: GraphWriter, name: str, x: str, start: int = 0, end: int = -1) -> str:
+    if (start, end) != (1, -1):
+        raise UnknownOperationError(f"flattening of dimensions {start} to {end}")
+    return graph.node("Flatten", [x], name, {"axis": 1})
+
+
+def _same(graph: GraphWriter, name: str, layer: nn.Module, x: str) -> str:
+    return x
+
+
+def _module(op: str, attributes: Mapping[str, Any] | None = None) -> WriteModule:
+    return lambda graph, name, layer, x: graph.node(op, [x], name, attributes)
+
+
+_HARD_SIGMOID = {"alpha": 1 / 6, "beta": 0.5}
+
+MODULES: dict[type[nn.Module], WriteModule] = {
+    nn.Conv2d: conv,
+    DepthwiseConv2d: conv,
+    nn.BatchNorm2d: _batch_norm,
+    BatchNormReLU6: _batch_norm_relu6,
+    Normalize: _normalize,
+    nn.Linear: _linear,
+    nn.MaxPool2d: _max_pool,
+    nn.AvgPool2d: _average_pool,
+    nn.AdaptiveAvgPool2d: _adaptive_pool,
+    nn.Flatten: _flatten,
+    nn.ReLU6: lambda graph, name, layer, x: relu6(graph, name, x),
+    nn.ReLU: _module("Relu"),
+    nn.Sigmoid: _module("Sigmoid"),
+    nn.Hardsigmoid: _module("HardSigmoid", _HARD_SIGMOID),
+    nn.Hardswish: _module("HardSwish"),
+    nn.Dropout: _same,
+    nn.Dropout2d: _same,
+    nn.Identity: _same,
+}
+
+
+def _binary(op: str) -> WriteCall:
+    """Write an operation of two tensors, or of a tensor and a number."""
+
+    def write(graph: GraphWriter, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+        if kwargs or len(args) != 2:
+            raise UnknownOperationError(f"{op} of {args} with {dict(kwargs)}")
+        numbers = {str(v): np.array(v, np.float32) for v in args if not isinstance(v, str)}
+        operands = [v if isinstance(v, str) else graph.constant(f"number.{v}", numbers[str(v)]) for v in args]
+        return graph.node(op, operands, name)
+
+    return write
+
+
+def _unary(op: str) -> WriteCall:
+    return lambda graph, name, args, kwargs: graph.node(op, [args[0]], name)
+
+
+def _relu6_call(graph: GraphWriter, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+    return relu6(graph, name, args[0])
+
+
+def _cat(graph: GraphWriter, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+    axis = args[1] if len(args) > 1 else kwargs.get("dim", 0)
+    return graph.node("Concat", list(args[0]), name, {"axis": int(axis)})
+
+
+def _mean(graph: GraphWriter, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+    """Write the mean over height and width; other means are left to the general exporter."""
+    dims = args[1] if len(args) > 1 else kwargs.get("dim")
+    keep = args[2] if len(args) > 2 else kwargs.get("keepdim", False)
+    if dims is None or isinstance(dims, int) or sorted(dims) not in ([2, 3], [-2, -1]):
+        raise UnknownOperationError(f"mean over {dims}")
+    if keep:
+        return graph.node("GlobalAveragePool", [args[0]], name)
+    pooled = graph.node("GlobalAveragePool", [args[0]], f"{name}.pooled")
+    return graph.node("Flatten", [pooled], name, {"axis": 1})
+
+
+def _flatten_call(graph: GraphWriter, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+    bounds = [*args[1:], *(kwargs[k] for k in ("start_dim", "end_dim") if k in kwargs)]
+    return _flatten_from(graph, name, args[0], *bounds)
+
+
+def _layout(graph: GraphWriter, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+    """Write nothing for a change of memory layout, which ONNX does not have."""
+    if len(args) > 1 or set(kwargs) - {"memory_format"}:
+        raise UnknownOperationError(f"conversion to {args[1:]} {dict(kwargs)}")
+    return str(args[0])
+
+
+CALLS: dict[Callable[..., Any] | str, WriteCall] = {
+    operator.add: _binary("Add"),
+    torch.add: _binary("Add"),
+    operator.iadd: _binary("Add"),
+    operator.mul: _binary("Mul"),
+    torch.mul: _binary("Mul"),
+    operator.sub: _binary("Sub"),
+    torch.sub: _binary("Sub"),
+    F.relu: _unary("Relu"),
+    torch.relu: _unary("Relu"),
+    "relu": _unary("Relu"),
+    torch.sigmoid: _unary("Sigmoid"),
+    "sigmoid": _unary("Sigmoid"),
+    F.relu6: _relu6_call,
+    torch.cat: _cat,
+    torch.mean: _mean,
+    "mean": _mean,
+    torch.flatten: _flatten_call,
+    "flatten": _flatten_call,
+    "contiguous": _layout,
+    "to": _layout,
+}
+
+
+def write_call(graph: GraphWriter, node: fx.Node, names: Mapping[fx.Node, str]) -> str:
+    """Write a function or method call of a traced graph. Raises :class:`UnknownOperationError`."""
+    key = node.target
+    if key not in CALLS:
+        raise UnknownOperationError(f"call of {key}")
+    args = fx.node.map_arg(node.args, lambda n: names[n])
+    kwargs = fx.node.map_arg(node.kwargs, lambda n: names[n])
+    return CALLS[key](graph, node.name, args, kwargs)

@@ -1,0 +1,177 @@
+"""Writing a module as an ONNX file.
+
+A network of known layers is written directly, in milliseconds, which is what makes a table of
+hundreds of blocks cheap; any other module goes through PyTorch's exporter, in seconds.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import onnx
+import torch
+from onnx import TensorProto, helper, shape_inference
+from torch import fx, nn
+
+from netsmith.errors import ExportError
+from netsmith.export.graph import MODULES, GraphWriter, UnknownOperationError, conv, relu6, write_call
+from netsmith.nn.layers import BatchNormReLU6
+
+OPSET, IR_VERSION = 18, 8  # what runtimes of 2023 and later read, and PyTorch's exporter writes
+INPUT, OUTPUT = "images", "logits"
+
+InputType = Literal["float32", "uint8"]
+
+_log = logging.getLogger(__name__)
+
+
+def write_onnx(
+    module: nn.Module,
+    input_shape: tuple[int, int, int],
+    *,
+    input_type: InputType = "float32",
+    metadata: Mapping[str, str] | None = None,
+) -> bytes:
+    """Write ``module`` as it computes at evaluation, and return the file's bytes.
+
+    The file's one input ``images`` is (N, C, H, W) with N free, of ``input_type``, and its one
+    output is ``logits``; ``metadata`` is kept in the file as text. Batch norms are folded into the
+    convolutions before them. Raises :class:`ExportError` where neither way can write the module.
+    """
+    modes = {layer: layer.training for layer in module.modules()}
+    module.eval()
+    try:
+        model = _write_directly(module, input_shape, input_type)
+    except UnknownOperationError as reason:
+        _log.warning(
+            "%s is not written directly (%s): using torch.onnx.export, which takes seconds",
+            type(module).__name__,
+            reason,
+        )
+        model = _write_by_pytorch(module, input_shape, input_type)
+    finally:
+        for layer, training in modes.items():
+            layer.training = training
+    helper.set_model_props(model, dict(metadata or {}))
+    data: bytes = model.SerializeToString()
+    return data
+
+
+def read_metadata(model: bytes) -> dict[str, str]:
+    """Return the text that :func:`write_onnx` kept in a file. Raises :class:`ExportError` if it is none."""
+    try:
+        proto = onnx.load_model_from_string(model)
+    except Exception as error:  # protobuf's own classes differ between its versions
+        raise ExportError(f"not an ONNX file: {error}") from error
+    return {entry.key: entry.value for entry in proto.metadata_props}
+
+
+class _Tracer(fx.Tracer):
+    """Traces down to the layers that have an entry in ``MODULES``."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return type(m) in MODULES
+
+
+def _write_directly(
+    module: nn.Module, input_shape: tuple[int, int, int], input_type: InputType
+) -> onnx.ModelProto:
+    """Write a module of known operations. Raises :class:`UnknownOperationError` on any other."""
+    writer = GraphWriter()
+    output = _write_nodes(writer, module)
+    kind = TensorProto.UINT8 if input_type == "uint8" else TensorProto.FLOAT
+    writer.node("Identity", [output], OUTPUT)
+    graph = helper.make_graph(
+        writer.nodes,
+        "netsmith",
+        [helper.make_tensor_value_info(INPUT, kind, ["batch", *input_shape])],
+        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, None)],
+        list(writer.constants.values()),
+    )
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="netsmith"
+    )
+    try:
+        return shape_inference.infer_shapes(model, strict_mode=True)
+    except shape_inference.InferenceError as error:
+        raise ExportError(f"a module for images of {input_shape} does not fit them: {error}") from error
+
+
+def _write_nodes(writer: GraphWriter, module: nn.Module) -> str:
+    """Write every operation of ``module`` and return the name of the last one's output."""
+    # A root that is itself a leaf would trace into its own forward.
+    root = module if type(module) not in MODULES else nn.Sequential(module)
+    try:
+        graph = _Tracer().trace(root)
+    except Exception as error:  # a forward that cannot be traced may raise anything
+        raise UnknownOperationError(f"not traceable: {error}") from error
+    layers: dict[str, Any] = dict(root.named_modules())
+    names: dict[fx.Node, str] = {}
+    for node in graph.nodes:
+        if node in names:  # a batch norm already folded
+            continue
+        if node.op == "placeholder":
+            names[node] = INPUT
+        elif node.op == "output":
+            if not isinstance(node.args[0], fx.Node):
+                raise UnknownOperationError("a network with several outputs")
+            return names[node.args[0]]
+        elif node.op == "call_module":
+            _write_module(writer, node, layers, names)
+        elif node.op in ("call_function", "call_method"):
+            names[node] = write_call(writer, node, names)
+        else:
+            raise UnknownOperationError(f"a constant '{node.target}' used directly")
+    raise UnknownOperationError("a network without an output")
+
+
+def _write_module(
+    writer: GraphWriter, node: fx.Node, layers: Mapping[str, Any], names: dict[fx.Node, str]
+) -> None:
+    """Write a layer; a convolution takes the batch norm that alone reads it along."""
+    layer, x = layers[str(node.target)], names[node.all_input_nodes[0]]
+    norm_node = next(iter(node.users), None)
+    folds = (
+        isinstance(layer, nn.Conv2d)
+        and norm_node is not None
+        and len(node.users) == 1
+        and norm_node.op == "call_module"
+        and isinstance(layers[str(norm_node.target)], nn.BatchNorm2d)
+    )
+    if not folds or norm_node is None:
+        names[node] = MODULES[type(layer)](writer, node.name, layer, x)
+        return
+    norm = layers[str(norm_node.target)]
+    names[node] = names[norm_node] = conv(writer, node.name, layer, x, norm)
+    if isinstance(norm, BatchNormReLU6):
+        names[norm_node] = relu6(writer, norm_node.name, names[node])
+
+
+def _write_by_pytorch(
+    module: nn.Module, input_shape: tuple[int, int, int], input_type: InputType
+) -> onnx.ModelProto:
+    """Write any module that ``torch.export`` takes."""
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    example = torch.zeros((2, *input_shape), dtype=getattr(torch, input_type), device=device)
+    batch = torch.export.Dim("batch")
+    try:
+        program = torch.onnx.export(
+            module,
+            (example,),
+            dynamo=True,
+            verbose=False,
+            opset_version=OPSET,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes=({0: batch},),
+        )
+        assert program is not None  # it is one whenever dynamo is on and no file is named
+        model: onnx.ModelProto = program.model_proto
+    except Exception as error:  # the exporter raises classes of several libraries
+        raise ExportError(
+            f"{type(module).__name__} cannot be written as ONNX: {error}. Use layers that "
+            "torch.onnx.export knows, and no control flow that depends on the data"
+        ) from error
+    return model

@@ -1,0 +1,153 @@
+"""Exported files compute what the modules compute."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from netsmith.errors import ExportError
+from netsmith.export.graph import MODULES
+from netsmith.export.onnx import read_metadata, write_onnx
+from netsmith.nn.blocks import build_block
+from netsmith.nn.network import Network
+from netsmith.nn.preprocess import Normalize
+from netsmith.plan import Block
+from netsmith.spaces.mbconv import mbconv
+from netsmith.spaces.mobilenetv2 import mobilenetv2
+
+runtime = pytest.importorskip("onnxruntime")
+
+
+def _shake(module: nn.Module) -> nn.Module:
+    """Give every batch norm statistics and weights that a fold cannot ignore."""
+    torch.manual_seed(0)
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.running_mean.normal_()  # type: ignore[union-attr]
+            layer.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
+            nn.init.normal_(layer.weight, 1, 0.3)
+            nn.init.normal_(layer.bias)
+    return module.eval()
+
+
+def _difference(module: nn.Module, shape: tuple[int, int, int], batch: int = 3) -> float:
+    x = torch.randn(batch, *shape)
+    session = runtime.InferenceSession(write_onnx(module, shape))
+    (got,) = session.run(None, {"images": x.numpy()})
+    with torch.no_grad():
+        want = module(x).numpy()
+    assert got.shape == want.shape
+    return float(np.abs(got - want).max() / max(1.0, np.abs(want).max()))
+
+
+def test_every_block_of_a_space_equals_its_module() -> None:
+    for block in mbconv((3, 16, 16), 10).blocks:
+        assert _difference(_shake(build_block(block)), block.input_shape) < 1e-5, block.key
+
+
+@pytest.mark.parametrize("batch", [1, 7])
+def test_a_network_with_its_preprocessing_takes_pixels(batch: int) -> None:
+    network = nn.Sequential(
+        Normalize((0.5, 0.4, 0.3), (0.2, 0.3, 0.25)), Network(mobilenetv2((3, 32, 32), 10))
+    )
+    _shake(network)
+    pixels = np.random.default_rng(0).integers(0, 256, (batch, 3, 32, 32), dtype=np.uint8)
+    session = runtime.InferenceSession(write_onnx(network, (3, 32, 32), input_type="uint8"))
+    assert [(i.name, i.shape, i.type) for i in session.get_inputs()] == [
+        ("images", ["batch", 3, 32, 32], "tensor(uint8)")
+    ]
+    assert [(o.name, o.shape) for o in session.get_outputs()] == [("logits", ["batch", 10])]
+    (got,) = session.run(None, {"images": pixels})
+    with torch.no_grad():
+        assert np.abs(got - network(torch.from_numpy(pixels)).numpy()).max() < 1e-5
+
+
+def test_batch_norms_are_folded_and_no_other_node_is_written() -> None:
+    block = Block("mbconv", 8, 8, 8, 8, kernel=5, hidden=24, shortcut=True)
+    model = onnx.load_model_from_string(write_onnx(build_block(block), block.input_shape))
+    kinds = [node.op_type for node in model.graph.node]
+    assert kinds == ["Conv", "Clip", "Conv", "Clip", "Conv", "Add", "Identity"]
+
+
+class _Mixture(nn.Module):
+    """Functions, methods and operators, and a convolution whose batch norm must not be folded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 3, padding=1)
+        self.norm = nn.BatchNorm2d(4)
+        self.pool = nn.MaxPool2d(3, 2, 1)
+        self.average = nn.AvgPool2d(2, 2)
+        self.linear = nn.Linear(8, 5, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv(x)
+        z = torch.cat([self.norm(y), F.relu(y)], dim=1) * 0.5
+        z = self.average(self.pool(torch.sigmoid(z) - 1.5) + self.pool(z))
+        out: torch.Tensor = self.linear(torch.flatten(F.relu6(z).mean((2, 3), keepdim=True), 1))
+        return out
+
+
+def test_functions_methods_and_operators_are_written_directly(caplog: pytest.LogCaptureFixture) -> None:
+    assert _difference(_shake(_Mixture()), (4, 16, 16)) < 1e-5
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [nn.ReLU(), nn.ReLU6(), nn.Sigmoid(), nn.Hardsigmoid(), nn.Hardswish(), nn.BatchNorm2d(4),
+     nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.5), nn.Identity(),
+     nn.Conv2d(4, 6, (3, 5), 2, (1, 2), groups=2), nn.Conv2d(4, 4, 3, dilation=2),
+     nn.MaxPool2d(2, ceil_mode=True), nn.AvgPool2d(3, 1, 1, count_include_pad=False)],
+)  # fmt: skip
+def test_a_layer_alone_is_written_directly(layer: nn.Module, caplog: pytest.LogCaptureFixture) -> None:
+    assert type(layer) in MODULES
+    assert _difference(_shake(layer), (4, 9, 9)) < 1e-5
+    assert not caplog.records
+
+
+class _Softmax(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.softmax(x.mean((1, 2)), 1)
+
+
+def test_an_unknown_operation_goes_through_pytorch_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    pytest.importorskip("onnxscript")
+    assert _difference(_Softmax(), (3, 8, 8)) < 1e-5
+    assert "torch.onnx.export" in caplog.text
+
+
+class _Unwritable(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x if float(x.sum()) > 0 else -x
+
+
+def test_a_module_that_neither_way_writes_is_an_error() -> None:
+    with pytest.raises(ExportError, match="_Unwritable cannot be written"):
+        write_onnx(_Unwritable(), (3, 8, 8))
+
+
+def test_a_module_of_another_input_shape_is_an_error() -> None:
+    with pytest.raises(ExportError, match=r"\(4, 8, 8\)"):
+        write_onnx(nn.Sequential(nn.Flatten(), nn.Linear(192, 4)), (4, 8, 8))
+
+
+def test_writing_keeps_modes_and_metadata() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).train()
+    module[1].eval()
+    data = write_onnx(module, (3, 8, 8), metadata={"labels": '["a", "b"]', "version": "1"})
+    assert module.training
+    assert not module[1].training
+    assert read_metadata(data) == {"labels": '["a", "b"]', "version": "1"}
+    with pytest.raises(ExportError, match="not an ONNX file"):
+        read_metadata(b"garbage\xff\x00")
+
+
+def test_the_same_module_is_written_the_same_twice() -> None:
+    block = Block("mbconv", 8, 16, 8, 8, kernel=3, stride=2, hidden=48)
+    module = build_block(block)
+    assert write_onnx(module, block.input_shape) == write_onnx(module, block.input_shape)
