@@ -1,0 +1,149 @@
+"""Searches find a planted best path, keep the budget, and survive being stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from netsmith.nn.blocks import BUILDERS
+from netsmith.plan import Block
+from netsmith.spaces.chain import ChainSpace
+from netsmith.spaces.mbconv import Stage, mbconv
+from netsmith.supernet.objective import PathCosts
+from netsmith.supernet.search import ProxylessSearch, SearchEpoch, SearchRecipe
+
+
+class Noise(nn.Module):
+    """Adds noise of a planted strength: the weaker, the better the path."""
+
+    def __init__(self, sigma: float) -> None:
+        super().__init__()
+        self.sigma = sigma
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.sigma * torch.randn(x.shape) if self.sigma else x
+
+
+class Synthetic:
+    """Images of a few classes, each a fixed pattern under noise."""
+
+    def __init__(self, batches: int, batch: int, seed: int, channels: int = 8) -> None:
+        generator = torch.Generator().manual_seed(0)
+        patterns = torch.randn(4, channels, 4, 4, generator=generator)
+        generator.manual_seed(seed)
+        self.batches = []
+        for _ in range(batches):
+            y = torch.randint(4, (batch,), generator=generator)
+            x = patterns[y] + 0.5 * torch.randn(batch, channels, 4, 4, generator=generator)
+            self.batches.append((x.contiguous(memory_format=torch.channels_last), y))
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def epoch(self, number: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        start = number % len(self.batches)
+        yield from self.batches[start:] + self.batches[:start]
+
+
+BEST = (2, 0, 1, 2)
+
+
+@pytest.fixture
+def planted(monkeypatch: pytest.MonkeyPatch) -> ChainSpace:
+    """Four edges of three options that differ in noise alone; ``BEST`` is the quiet path."""
+    for level, sigma in enumerate((0.0, 1.0, 2.0)):
+        monkeypatch.setitem(BUILDERS, f"noise{level}", lambda block, sigma=sigma: Noise(sigma))
+    edges = []
+    for best in BEST:
+        levels = [(i - best) % 3 for i in range(3)]
+        edges.append(tuple(Block(f"noise{level}", 8, 8, 4, 4) for level in levels))
+    return ChainSpace("planted", (), tuple(edges), (Block("head", 8, 4, 4, 4, hidden=16),))
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("update", ["gradient", "reinforce"])
+def test_finds_the_planted_path(planted: ChainSpace, update: str, seed: int) -> None:
+    costs = PathCosts.of(1.0, [[0.1] * 3] * 4)
+    recipe = SearchRecipe(
+        epochs=8, warmup_epochs=2, weights="own", update=update, alpha_every=1, alpha_lr=0.05
+    )  # type: ignore[arg-type]
+    search = ProxylessSearch(planted, costs, 1.4, recipe, seed)
+    torch.manual_seed(seed)
+    search.run(Synthetic(25, 32, 1), Synthetic(25, 128, 2))
+    assert search.paths.most_probable().choices == BEST
+
+
+def test_the_expected_latency_converges_to_the_budget(planted: ChainSpace) -> None:
+    """The quiet path costs the most: without the budget the search goes there, with it it stops short."""
+    costs = PathCosts.of(1.0, [[1.0 if i == best else 0.0 for i in range(3)] for best in BEST])
+    target = 3.0
+    figures: list[SearchEpoch] = []
+    recipe = SearchRecipe(
+        epochs=14, warmup_epochs=2, weights="own", alpha_every=1, alpha_lr=0.03, prune_below=0
+    )
+    search = ProxylessSearch(planted, costs, target, recipe, 0)
+    search.run(Synthetic(25, 32, 1), Synthetic(25, 128, 2), on_epoch=figures.append)
+    assert sum(f.expected_ms for f in figures[-4:]) / 4 == pytest.approx(target, rel=0.1)
+
+
+@pytest.fixture
+def small() -> ChainSpace:
+    return mbconv((8, 8, 8), 4, width=0.25, stages=[Stage(24, 2, 2)])
+
+
+class Upsampled(Synthetic):
+    def epoch(self, number: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for x, y in super().epoch(number):
+            yield x.repeat_interleave(2, 2).repeat_interleave(2, 3), y
+
+
+def costs_of(space: ChainSpace) -> PathCosts:
+    return PathCosts.of(0.5, [[0.1 * (j + 1) for j in range(len(o))] for o in space.edges])
+
+
+@pytest.mark.parametrize("weights", ["own", "shared"])
+@pytest.mark.parametrize("update", ["gradient", "reinforce"])
+def test_a_stopped_search_goes_on_to_the_same_bits(
+    small: ChainSpace, tmp_path: Path, weights: str, update: str
+) -> None:
+    recipe = SearchRecipe(
+        epochs=5, warmup_epochs=1, weights=weights, update=update, alpha_lr=0.3, prune_below=0.9
+    )  # type: ignore[arg-type]
+    train, validation = Upsampled(4, 16, 1), Upsampled(3, 16, 2)
+
+    whole = ProxylessSearch(small, costs_of(small), 1.0, recipe, 7)
+    whole.run(train, validation)
+
+    class Stop(Exception):
+        pass
+
+    def stop(figures: SearchEpoch) -> None:
+        if figures.epoch == 2:
+            raise Stop
+
+    path = tmp_path / "search.safetensors"
+    first = ProxylessSearch(small, costs_of(small), 1.0, recipe, 7)
+    with pytest.raises(Stop):
+        first.run(train, validation, checkpoint_path=path, on_epoch=stop)
+    again = ProxylessSearch(small, costs_of(small), 1.0, recipe, 7)
+    again.run(train, validation, checkpoint_path=path)
+
+    assert torch.equal(again.paths.alpha, whole.paths.alpha)
+    assert torch.equal(again.paths.open, whole.paths.open)
+    assert again.paths.open.sum() < sum(len(options) for options in small.edges)
+    expected = whole.supernet.state_dict()
+    assert expected.keys() == again.supernet.state_dict().keys()
+    assert all(torch.equal(value, expected[key]) for key, value in again.supernet.state_dict().items())
+
+
+def test_pruned_paths_leave_the_optimizer_too(small: ChainSpace) -> None:
+    recipe = SearchRecipe(epochs=3, warmup_epochs=1, weights="own", alpha_lr=0.5, prune_below=0.9)
+    search = ProxylessSearch(small, costs_of(small), 1.0, recipe, 0)
+    search.run(Upsampled(4, 16, 1), Upsampled(3, 16, 2))
+    alive = set(search.supernet.parameters())
+    assert {p for group in search.optimizer.param_groups for p in group["params"]} == alive
+    assert set(search.optimizer.state) <= alive
