@@ -118,16 +118,16 @@ def test_a_stopped_search_goes_on_to_the_same_bits(
     whole = ProxylessSearch(small, costs_of(small), 1.0, recipe, 7)
     whole.run(train, validation)
 
-    class Stop(Exception):
+    class StopError(Exception):
         pass
 
     def stop(figures: SearchEpoch) -> None:
         if figures.epoch == 2:
-            raise Stop
+            raise StopError
 
     path = tmp_path / "search.safetensors"
     first = ProxylessSearch(small, costs_of(small), 1.0, recipe, 7)
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         first.run(train, validation, checkpoint_path=path, on_epoch=stop)
     again = ProxylessSearch(small, costs_of(small), 1.0, recipe, 7)
     again.run(train, validation, checkpoint_path=path)

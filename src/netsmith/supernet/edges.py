@@ -61,12 +61,12 @@ class SharedWeights(nn.Module):
         kernel, hidden = max(b.kernel for b in convs), max(b.hidden for b in convs)
         largest = cast(MBConv, build_block(replace(convs[0], kernel=kernel, hidden=hidden)))
         self.expand = (
-            cast(nn.Conv2d, largest.expand[0]).weight
+            _conv(largest.expand).weight
             if _expands(max(convs, key=lambda b: b.hidden))
             else None
         )
         self.depthwise = largest.depthwise.weight
-        self.project = cast(nn.Conv2d, largest.project[0]).weight
+        self.project = _conv(largest.project).weight
         self.norms = nn.ModuleDict(
             {str(i): _norms(block) for i, block in enumerate(options) if block.op == "mbconv"}
         )
@@ -78,7 +78,7 @@ class SharedWeights(nn.Module):
             return x
         norms = cast(nn.ModuleDict, self.norms[str(choice)])
         expand, depthwise, project = self._slices(block)
-        out = x if expand is None else norms["expand"](F.conv2d(x, expand))
+        out: torch.Tensor = x if expand is None else norms["expand"](F.conv2d(x, expand))
         out = norms["depthwise"](
             F.conv2d(out, depthwise, None, block.stride, block.kernel // 2, groups=block.hidden)
         )
@@ -96,12 +96,12 @@ class SharedWeights(nn.Module):
         expand, depthwise, project = self._slices(block)
         with torch.no_grad():
             if expand is not None:
-                cast(nn.Conv2d, block_module.expand[0]).weight.copy_(expand)
-                block_module.expand[1].load_state_dict(norms["expand"].state_dict())
+                _conv(block_module.expand).weight.copy_(expand)
+                _norm(block_module.expand).load_state_dict(norms["expand"].state_dict())
             block_module.depthwise.weight.copy_(depthwise)
-            cast(nn.Conv2d, block_module.project[0]).weight.copy_(project)
+            _conv(block_module.project).weight.copy_(project)
         block_module.norm.load_state_dict(norms["depthwise"].state_dict())
-        block_module.project[1].load_state_dict(norms["project"].state_dict())
+        _norm(block_module.project).load_state_dict(norms["project"].state_dict())
         return module
 
     def keep(self, choices: Iterable[int]) -> None:
@@ -125,10 +125,18 @@ def _expands(block: Block) -> bool:
     return block.hidden != block.in_channels
 
 
+def _conv(part: nn.Module) -> nn.Conv2d:
+    return cast(nn.Conv2d, cast(nn.Sequential, part)[0])
+
+
+def _norm(part: nn.Module) -> nn.BatchNorm2d:
+    return cast(nn.BatchNorm2d, cast(nn.Sequential, part)[1])
+
+
 def _norms(block: Block) -> nn.ModuleDict:
     """The batch norms of one MBConv candidate."""
     module = cast(MBConv, build_block(block))
-    norms: dict[str, nn.Module] = {"depthwise": module.norm, "project": module.project[1]}
+    norms: dict[str, nn.Module] = {"depthwise": module.norm, "project": _norm(module.project)}
     if _expands(block):
-        norms["expand"] = module.expand[1]
+        norms["expand"] = _norm(module.expand)
     return nn.ModuleDict(norms)

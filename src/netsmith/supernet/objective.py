@@ -65,7 +65,7 @@ def mul_log(
 
 def reward(accuracy: float, cost: float, target: float, exponent: float = -0.1) -> float:
     """ACC * (LAT / T)^w, the reward of the REINFORCE search (equation 5; the release's w is -0.1)."""
-    return accuracy * (cost / target) ** exponent
+    return accuracy * math.exp(exponent * math.log(cost / target))
 
 
 class Multiplier:

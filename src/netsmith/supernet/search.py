@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -260,7 +260,7 @@ class ProxylessSearch:
         tensors |= {f"paths.{k}": v for k, v in self.paths.state_dict().items()}
         for parameter, state in self.optimizer.state.items():
             if state.get("momentum_buffer") is not None:
-                tensors[f"momentum.{names[parameter]}"] = state["momentum_buffer"]
+                tensors[f"momentum.{names[cast(torch.nn.Parameter, parameter)]}"] = state["momentum_buffer"]
         for key, value in self.alpha_optimizer.state.get(self.paths.alpha, {}).items():
             tensors[f"adam.{key}"] = torch.as_tensor(value)
         meta = {

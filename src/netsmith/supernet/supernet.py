@@ -56,7 +56,7 @@ class Supernet(nn.Module):
                 continue
             with torch.no_grad():
                 unused = edge(x, second)
-            x = cast(torch.Tensor, _Gate.apply(edge(x, first), unused, gates[i]))
+            x = _gate(edge(x, first), unused, gates[i])
         return cast(torch.Tensor, self.head(x))
 
     @torch.no_grad()
@@ -116,6 +116,10 @@ class _Gate(torch.autograd.Function):
         (grad,) = grads
         gates = torch.stack([_inner(out, grad) for out in ctx.saved_tensors])
         return grad, None, gates
+
+
+def _gate(active: torch.Tensor, other: torch.Tensor, gates: torch.Tensor) -> torch.Tensor:
+    return cast(torch.Tensor, cast(Any, _Gate).apply(active, other, gates))
 
 
 def _inner(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
