@@ -1,0 +1,83 @@
+"""Evaluation and re-estimated statistics against brute force."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from netsmith.errors import DataError
+from netsmith.nn.network import Network
+from netsmith.spaces.mobilenetv2 import mobilenetv2
+from netsmith.train.evaluate import evaluate, recalibrate
+
+
+def test_evaluation_equals_one_pass_over_all(make_batches):
+    torch.manual_seed(0)
+    x, y = torch.randn(23, 1, 8, 8), torch.randint(0, 3, (23,))
+    module = Network(mobilenetv2((1, 8, 8), 3, 0.1)).train()
+    for norm in module.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.running_mean.normal_()
+    found = evaluate(module, make_batches(x, y, 5), predictions=True)
+    assert module.training
+    assert all(part.training for part in module.modules())
+    logits = module.eval()(x)
+    assert found.loss == pytest.approx(F.cross_entropy(logits, y).item(), rel=1e-5)
+    assert found.accuracy == pytest.approx((logits.argmax(1) == y).float().mean().item())
+    assert torch.equal(found.predictions, logits.argmax(1))
+    assert found.images == 23
+
+
+def test_no_images_is_an_error(make_batches):
+    empty = make_batches(torch.zeros(0, 1, 8, 8), torch.zeros(0, dtype=torch.long), 4)
+    module = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64))
+    empty.epoch = lambda number: iter(())
+    with pytest.raises(DataError, match="no images"):
+        evaluate(module, empty)
+    with pytest.raises(DataError, match="no images"):
+        recalibrate(module, empty, 3)
+
+
+def test_recalibration_gives_the_statistics_of_the_data(make_batches):
+    torch.manual_seed(0)
+    x, y = 3 * torch.randn(40, 2, 4, 4) + 5, torch.zeros(40, dtype=torch.long)
+    first, second = nn.BatchNorm2d(2), nn.BatchNorm2d(3)
+    conv = nn.Conv2d(2, 3, 1)
+    module = nn.Sequential(first, conv, nn.Dropout(0.9), second).eval()
+    with torch.no_grad():
+        first.running_mean.fill_(100.0)
+        second.running_var.fill_(1e6)
+    weights = {name: value.clone() for name, value in module.named_parameters()}
+    assert recalibrate(module, make_batches(x, y, 10), 3) == 3
+    parts = x[:30].split(10)
+    assert torch.allclose(first.running_mean, x[:30].mean((0, 2, 3)), atol=1e-5)
+    variance = torch.stack([part.transpose(0, 1).flatten(1).var(1) for part in parts]).mean(0)
+    assert torch.allclose(first.running_var, variance, rtol=1e-5)
+    # Deeper norms see their input as training does: normalised by the batch, without dropout.
+    hidden = [
+        conv(F.batch_norm(part, None, None, first.weight, first.bias, training=True, eps=first.eps))
+        for part in parts
+    ]
+    assert torch.allclose(second.running_mean, torch.cat(hidden).mean((0, 2, 3)), atol=1e-5)
+    assert first.momentum == 0.1
+    assert not any(part.training for part in module.modules())
+    assert all(torch.equal(value, weights[name]) for name, value in module.named_parameters())
+
+
+def test_one_batch_gives_its_exact_statistics_in_a_network(make_batches):
+    torch.manual_seed(0)
+    module = Network(mobilenetv2((1, 8, 8), 3, 0.1))
+    x, y = torch.randn(64, 1, 8, 8), torch.zeros(64, dtype=torch.long)
+    recalibrate(module, make_batches(x, y, 64), 1)
+    # A network whose statistics are those of the batch gives the same outputs in both modes,
+    # up to the n / (n - 1) of the running variance.
+    for norm in module.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            assert norm.num_batches_tracked == 1
+    hidden = module.blocks[0].conv(x)
+    assert torch.allclose(module.blocks[0].norm.running_mean, hidden.mean((0, 2, 3)), atol=1e-5)
+    assert torch.allclose(module.blocks[0].norm.running_var, hidden.var((0, 2, 3)), rtol=1e-4)
+
+
+def test_a_module_without_norms_needs_nothing(make_batches):
+    assert recalibrate(nn.Linear(2, 2), make_batches(torch.ones(2, 2), torch.ones(2), 2), 3) == 0
