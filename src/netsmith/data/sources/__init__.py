@@ -1,0 +1,1 @@
+"""One reader a format; :func:`netsmith.data.load` picks among them."""
