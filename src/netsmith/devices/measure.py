@@ -114,15 +114,17 @@ def measure(
     clock: Callable[[], int] = time.perf_counter_ns,
     width: float = 0.01,
     least_rounds: int = 20,
+    most_rounds: int = 1000,
     limit_s: float = 20.0,
     reference_ms: float | None = None,
 ) -> dict[str, Latency]:
-    """Time every run in turn until each median is known to ``width``, relative, or ``limit_s`` is over.
+    """Time every run in turn until each median is known to ``width``, relative.
 
-    ``reference`` is timed before and after each sample, and ``reference_ms`` is what it takes on
-    the undisturbed machine (its own low quantile in this measurement, where not given), so that figures of
-    different moments compare. ``clock`` is :meth:`Device.clock`. Whatever the limit, every run has three
-    samples. Raises :class:`DeviceError` where there is nothing to time or a clock stands still.
+    ``reference`` is timed before and after each sample; ``reference_ms`` is what it takes on the
+    undisturbed machine (its own low quantile in this measurement, where not given), so that figures
+    of different moments compare. ``clock`` is :meth:`Device.clock`. ``limit_s`` seconds or
+    ``most_rounds`` end it too, and mark what is not narrow; every run has three samples at the least.
+    Raises :class:`DeviceError` where there is nothing to time or a clock stands still.
     """
     if not runs:
         raise DeviceError("measure() was given no runs to time")
@@ -139,7 +141,7 @@ def measure(
                 after = stopwatch.sample(reference, inner_reference) if reference else 1.0
                 beside[name].append((before + after) / 2)
                 before = after
-            if count >= least_rounds and not _wide(samples, beside, width):
+            if count >= most_rounds or (count >= least_rounds and not _wide(samples, beside, width)):
                 break
     usual = _usual(beside, reference_ms) if reference else 1.0
     return {
@@ -195,7 +197,7 @@ class _Stopwatch:
         run()
         least = min(self._time(run, 1) for _ in range(3))
         if least <= 0:
-            least = self._time(run, 1000) / 1000
+            least = self._time(run, 1000) // 1000
         if least <= 0:
             raise DeviceError("the device's clock did not move while a thousand passes ran")
         return max(1, math.ceil(_LEAST_TIMING_NS / least))

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 from torch import fx, nn
 
-from netsmith.nn.layers import BatchNormReLU6, DepthwiseConv2d
+from netsmith.nn.layers import BatchNorm, BatchNormReLU6, DepthwiseConv2d
 from netsmith.nn.preprocess import Normalize
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -175,6 +175,7 @@ MODULES: dict[type[nn.Module], WriteModule] = {
     nn.Conv2d: conv,
     DepthwiseConv2d: conv,
     nn.BatchNorm2d: _batch_norm,
+    BatchNorm: _batch_norm,
     BatchNormReLU6: _batch_norm_relu6,
     Normalize: _normalize,
     nn.Linear: _linear,

@@ -1,0 +1,109 @@
+"""What an exported file needs besides time: memory, storage, and time to load.
+
+Memory is that of a fresh process which loads the file and runs it, over what the same process held
+with the runtime imported and nothing loaded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from netsmith.devices.device import Device, parse
+from netsmith.errors import DeviceError
+
+_PASSES = 3
+_LIMIT_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Bytes and milliseconds of one exported file; ``peak_bytes`` is over the idle runtime."""
+
+    peak_bytes: int
+    size_bytes: int
+    load_ms: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as JSON-ready values."""
+        return asdict(self)
+
+
+def footprint(
+    device: Device,
+    model: bytes,
+    input_shape: tuple[int, int, int],
+    *,
+    input_type: Literal["float32", "uint8"] = "float32",
+) -> Footprint:
+    """Load and run ``model`` on one image in a process of its own, and return what it took.
+
+    Raises :class:`DeviceError` where that process fails; its last words are in the message.
+    """
+    with tempfile.TemporaryDirectory(prefix="netsmith-") as folder:
+        path = Path(folder) / f"model{device.suffix}"
+        path.write_bytes(model)
+        arguments = [device.name, str(path), ",".join(map(str, input_shape)), input_type]
+        command = [sys.executable, "-m", "netsmith.devices.memory", *arguments]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_S, check=False)
+        except subprocess.TimeoutExpired:
+            raise DeviceError(
+                f"measuring memory on '{device.name}' took over {_LIMIT_S:.0f} s and was stopped"
+            ) from None
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise DeviceError(f"measuring memory on '{device.name}' failed with status {done.returncode}: {last}")
+    figures = json.loads(done.stdout)
+    return Footprint(int(figures["peak_bytes"]), len(model), float(figures["load_ms"]))
+
+
+def _peak_bytes() -> int:
+    """The most memory that this process has held, in bytes.
+
+    VmHWM is of this program alone; ru_maxrss, the fallback, starts at what the parent process held.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    import resource  # not on Windows
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _idle_bytes() -> int:
+    """What this process holds now; from here on :func:`_peak_bytes` counts only what comes, where it can."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # forget the peak of importing
+    return _peak_bytes()
+
+
+def main(arguments: list[str]) -> None:
+    """Print the figures of one file, given device, path, input shape and type; runs in its own process."""
+    name, path, shape, input_type = arguments
+    device = parse(name)
+    device.fingerprint()  # imports the runtime
+    x = np.zeros((1, *map(int, shape.split(","))), dtype=np.dtype(input_type))
+    model = Path(path).read_bytes()
+    idle = _idle_bytes()
+    start = device.clock()
+    run = device.prepare(model, x)
+    loaded = device.clock()
+    for _ in range(_PASSES):
+        run()
+    print(json.dumps({"peak_bytes": max(0, _peak_bytes() - idle), "load_ms": (loaded - start) / 1e6}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,151 @@
+"""For tests: a device whose latencies are known, and the suite that every device must pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import onnx
+import torch
+from torch import nn
+
+from netsmith.devices.device import Array, Device, Run, check_options, parse
+from netsmith.devices.onnx_runtime import OnnxRuntime
+from netsmith.errors import DeviceError
+from netsmith.export.onnx import write_onnx
+
+# What a multiply-add of a depthwise convolution costs, over one of any other, by kernel.
+_COSTS = {
+    "7": {3: 3.0, 5: 2.0, 7: 0.5},
+    "3": {3: 0.5, 5: 2.0, 7: 6.0},
+}
+_CALL_MS, _CONVOLUTION_MS, _MACS_A_MS = 0.004, 0.002, 2e7
+
+
+@dataclass
+class FakeDevice:
+    """A device with a clock of its own, on which latency follows from the file alone.
+
+    A pass returns real outputs (by ONNX Runtime) and moves :meth:`clock` by :meth:`cost_ms`.
+    ``likes`` is the depthwise kernel that is cheap on it, "3" or "7": a search that is told the device finds
+    different archs on the two. ``noise`` is the relative spread of a pass, drawn from ``seed``.
+    """
+
+    likes: str = "3"
+    noise: float = 0.0
+    seed: int = 0
+    passes: int = field(default=0, init=False)
+    _now_ns: int = field(default=0, init=False, repr=False)
+
+    suffix = ".onnx"
+
+    def __post_init__(self) -> None:
+        if self.likes not in _COSTS:
+            raise DeviceError(f"the fake device likes kernels 3 or 7; got '{self.likes}'")
+        self._random = np.random.default_rng(self.seed)
+        self._runtime = OnnxRuntime()
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, str]) -> FakeDevice:
+        """Make it from the options of a device's name: ``likes``."""
+        check_options("fake", options, ("likes",))
+        return cls(options.get("likes", "3"))
+
+    @property
+    def name(self) -> str:
+        """Such as ``fake:likes=7``."""
+        return f"fake:likes={self.likes}"
+
+    def fingerprint(self) -> dict[str, str]:
+        """The same on every machine."""
+        return {
+            "processor": f"fake, likes {self.likes}x{self.likes}",
+            "runtime": "fake",
+            "version": "1",
+            "threads": "1",
+            "precision": "float32",
+            "system": "any",
+        }
+
+    def clock(self) -> int:
+        """Nanoseconds that the passes so far took."""
+        return self._now_ns
+
+    def export(
+        self,
+        module: nn.Module,
+        input_shape: tuple[int, int, int],
+        *,
+        input_type: Literal["float32", "uint8"] = "float32",
+        metadata: Mapping[str, str] | None = None,
+    ) -> bytes:
+        """Write an ONNX file."""
+        return write_onnx(module, input_shape, input_type=input_type, metadata=metadata)
+
+    def prepare(self, model: bytes, x: Array) -> Run:
+        """Return a pass that gives the outputs for ``x`` and takes ``len(x)`` times the cost."""
+        output = self._runtime.prepare(model, x)()
+        cost_ns = self.cost_ms(model) * len(x) * 1e6
+
+        def run() -> Array:
+            factor = np.exp(self._random.normal(0, self.noise)) if self.noise else 1.0
+            self._now_ns += round(cost_ns * factor)
+            self.passes += 1
+            return output
+
+        return run
+
+    def cost_ms(self, model: bytes) -> float:
+        """Return the latency of a file: a call, and every convolution by its multiply-adds and kernel."""
+        graph = onnx.load_model_from_string(model).graph
+        weights = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+        shapes = {
+            value.name: [d.dim_value for d in value.type.tensor_type.shape.dim]
+            for value in (*graph.value_info, *graph.output)
+        }
+        cost = _CALL_MS
+        for node in graph.node:
+            if node.op_type != "Conv":
+                continue
+            out, inner, kernel, _ = weights[node.input[1]]
+            height, width = shapes[node.output[0]][2:]
+            depthwise = inner == 1 and out > 1 and kernel > 1
+            factor = _COSTS[self.likes].get(kernel, 1.0) if depthwise else 1.0
+            macs = out * inner * kernel * kernel * height * width
+            cost += _CONVOLUTION_MS + factor * macs / _MACS_A_MS
+        return cost
+
+
+def device_contract(device: Device) -> None:
+    """Check what every device promises; an assertion that fails names the promise."""
+    again = parse(device.name)
+    assert again.name == device.name, "a device's name makes the same device"
+    assert again.fingerprint() == device.fingerprint(), "equal devices have equal fingerprints"
+    needed = {"processor", "runtime", "version", "threads", "precision", "system"}
+    assert needed <= set(device.fingerprint()), f"a fingerprint tells {needed}"
+    assert device.suffix.startswith("."), "a suffix starts with a dot"
+
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU6(), nn.Flatten(), nn.Linear(288, 5))
+    module.eval()
+    x = np.random.default_rng(0).random((2, 3, 8, 8), dtype=np.float32)
+    model = device.export(module, (3, 8, 8))
+    run = device.prepare(model, x)
+    with torch.no_grad():
+        expected = module(torch.from_numpy(x)).numpy()
+    for _ in range(2):
+        np.testing.assert_allclose(run(), expected, atol=1e-4, err_msg="outputs equal the module's")
+
+    before = device.clock()
+    for _ in range(100):
+        run()
+    assert device.clock() > before, "the clock moves while passes run"
+
+    for broken, what in ((b"not a model", "a damaged file"), (model[: len(model) // 2], "half a file")):
+        try:
+            device.prepare(broken, x)
+        except DeviceError:
+            continue
+        raise AssertionError(f"{what} is a DeviceError")
