@@ -8,14 +8,14 @@ import torch
 from torch import nn
 
 from netsmith.errors import SpaceError
-from netsmith.nn.layers import BatchNormReLU6, DepthwiseConv2d
+from netsmith.nn.layers import BatchNorm, BatchNormReLU6, DepthwiseConv2d
 from netsmith.plan import Block
 
 BN_EPS, BN_MOMENTUM = 1e-3, 0.1  # of the ProxylessNAS release
 
 
-def _batch_norm(channels: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(channels, BN_EPS, BN_MOMENTUM)
+def _batch_norm(channels: int) -> BatchNorm:
+    return BatchNorm(channels, BN_EPS, BN_MOMENTUM)
 
 
 def _batch_norm_relu6(channels: int) -> BatchNormReLU6:

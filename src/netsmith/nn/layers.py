@@ -1,6 +1,8 @@
 """The layers that Netsmith's blocks are made of.
 
-Each keeps the parameters of the PyTorch layer it stands for, under the same names.
+Each keeps the parameters of the PyTorch layer it stands for, under the same names, and computes the same.
+On a CPU, for float32 in channels-last memory, compiled kernels do the work; everywhere else, and
+whenever the module is traced or exported, PyTorch's own operations do.
 """
 
 from __future__ import annotations
@@ -9,6 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from netsmith.nn.depthwise import depthwise_conv2d, takes_depthwise
+from netsmith.nn.norm import batch_norm, takes_norm
+
 
 class DepthwiseConv2d(nn.Conv2d):
     """A convolution with one filter a channel, padding ``kernel // 2``, no bias: (N, C, H, W) -> same C."""
@@ -16,9 +21,22 @@ class DepthwiseConv2d(nn.Conv2d):
     def __init__(self, channels: int, kernel: int, stride: int = 1) -> None:
         super().__init__(channels, channels, kernel, stride, kernel // 2, groups=channels, bias=False)
 
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        stride = int(self.stride[0])
+        if takes_depthwise(x, self.weight, stride):
+            return depthwise_conv2d(x, self.weight, stride)
+        return super().forward(x)
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch normalisation: (N, C, H, W) -> (N, C, H, W)."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return batch_norm(self, x, relu6=False) if takes_norm(self, x) else super().forward(x)
+
 
 class BatchNormReLU6(nn.BatchNorm2d):
     """Batch normalisation followed by min(max(x, 0), 6): (N, C, H, W) -> (N, C, H, W)."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.relu6(super().forward(x))
+        return batch_norm(self, x, relu6=True) if takes_norm(self, x) else F.relu6(super().forward(x))

@@ -1,0 +1,1 @@
+"""Compiled kernels for training on a CPU: channels innermost, explicit vectors, PyTorch's own threads."""
