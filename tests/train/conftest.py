@@ -36,8 +36,12 @@ def separable(images: int, seed: int, size: int = 6) -> tuple[torch.Tensor, torc
 
 @pytest.fixture(autouse=True)
 def _on_the_processor(monkeypatch):
-    """Bit-equality is promised on a processor, so a GPU beside it stays unused."""
+    """Bit-equality is promised on a processor with the same threads; small work is fastest on one."""
     monkeypatch.setenv("ACCELERATE_USE_CPU", "1")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -133,6 +133,7 @@ class _Trainer:
     def release(self, home: torch.device) -> None:
         """Take Accelerate's wrapping off the module and put it back where it was."""
         self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        vars(self.module).pop("forward", None)  # what unwrapping leaves on the instance hides the class's own
         self.module.to(home)
 
     def _train_epoch(self, epoch: int) -> float:
@@ -159,8 +160,9 @@ class _Trainer:
         if self.mix is not None:
             # All processes must blend alike before each takes its share, so not by rank.
             x, y = self.mix(x, y, torch.Generator().manual_seed(seed_of(self.seed, epoch, index)))
-        x = x[self.rank :: self.world].to(self.device, memory_format=torch.channels_last)
-        y = y[self.rank :: self.world].to(self.device)
+        mine = slice(len(x) * self.rank // self.world, len(x) * (self.rank + 1) // self.world)
+        x = x[mine].to(self.device, memory_format=torch.channels_last)
+        y = y[mine].to(self.device)
         for group in self.raw_optimizer.param_groups:
             group["lr"] = self._lr(epoch, index)
         loss = objective(self.model(x).float(), y, self.recipe, self._teach(x))

@@ -27,10 +27,10 @@ class Recipe:
     ``lr`` is the highest learning rate, reached after ``warmup_epochs`` and brought to zero along a half
     cosine. ``momentum`` and ``nesterov`` belong to ``"sgd"``. ``weight_decay`` acts on the weights of
     convolutions and linear layers, never on norms and biases. ``ema`` is the decay, a step, of the moving
-    average of the weights that is evaluated and kept; 0 keeps the weights themselves. ``mixup`` and
-    ``cutmix`` are the alpha of their beta distribution, 0 for none. ``grad_clip`` limits the norm of the
-    gradient, 0 for no limit. ``distillation`` is the share of the loss that a teacher gives where there is
-    one, at ``temperature`` (Hinton et al. 2015). Raises :class:`SettingsError` on a value out of its range.
+    average of the weights that is evaluated and kept; 0 keeps the weights themselves. ``grad_clip`` limits
+    the norm of the gradient, 0 for no limit. ``distillation`` is the share of the loss that a teacher gives
+    where there is one, at ``temperature`` (Hinton et al. 2015). What is done to the images is not a recipe's
+    but the data's. Raises :class:`SettingsError` on a value out of its range.
     """
 
     epochs: int
@@ -43,8 +43,6 @@ class Recipe:
     warmup_epochs: float = 0.5
     label_smoothing: float = 0.1
     ema: float = 0.0
-    mixup: float = 0.0
-    cutmix: float = 0.0
     dropout: float = 0.0
     grad_clip: float = 0.0
     distillation: float = 0.5
@@ -89,7 +87,7 @@ class Recipe:
 _RANGES = (
     ("lr", 0.0, 10.0), ("momentum", 0.0, 0.9999), ("weight_decay", 0.0, 1.0),
     ("warmup_epochs", 0.0, math.inf), ("label_smoothing", 0.0, 0.9), ("ema", 0.0, 0.99999),
-    ("mixup", 0.0, 10.0), ("cutmix", 0.0, 10.0), ("dropout", 0.0, 0.9), ("grad_clip", 0.0, 1e6),
+    ("dropout", 0.0, 0.9), ("grad_clip", 0.0, 1e6),
     ("distillation", 0.0, 1.0), ("temperature", 0.0, 100.0),
 )  # fmt: skip
 
