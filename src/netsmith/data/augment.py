@@ -9,15 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 
 from netsmith.errors import SettingsError
 
-
-#: So many floats are changed at a time; a quarter of a megabyte.
-_PIECE = 65536
+# PyTorch's CPU kernels share out work of more elements than this among threads (at::internal::GRAIN_SIZE).
+_PIECE = 32768
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +74,25 @@ class Draws(NamedTuple):
     top: torch.Tensor | None
     left: torch.Tensor | None
 
+    def slice(self, start: int, end: int) -> Draws:
+        """Return the choices for the images from ``start`` to ``end``."""
+
+        def part(values: torch.Tensor | None) -> torch.Tensor | None:
+            return None if values is None else values[start:end]
+
+        return Draws(
+            part(self.flips),
+            self.reach,
+            part(self.rows),
+            part(self.columns),
+            part(self.brightness),
+            part(self.contrast),
+            self.erase_size,
+            part(self.erased),
+            part(self.top),
+            part(self.left),
+        )
+
 
 def draw(policy: AugmentPolicy, shape: tuple[int, int, int, int], generator: torch.Generator) -> Draws:
     """Draw the choices for a batch of ``shape`` (N, C, H, W) from a generator on the CPU."""
@@ -115,14 +131,33 @@ def draw(policy: AugmentPolicy, shape: tuple[int, int, int, int], generator: tor
 
 
 def apply(x: torch.Tensor, draws: Draws, fill: tuple[float, ...] | None = None) -> torch.Tensor:
-    """Apply ``draws`` to ``x`` (N, C, H, W), uint8 or float of 0..255; return the same type, clamped to it.
+    """Apply ``draws`` to ``x`` (N, C, H, W), uint8 or float of 0..255; return the same type.
 
     What moves in from outside is 0; what is erased is ``fill``, one value of 0..255 a channel, or 0.
     """
+    size = piece(x)
+    if size >= len(x):
+        return _apply(x, draws, fill)
+    out = torch.empty_like(x)
+    for start in range(0, len(x), size):
+        end = start + size
+        out[start:end] = _apply(x[start:end], draws.slice(start, end), fill)
+    return out
+
+
+def piece(x: torch.Tensor) -> int:
+    """Return how many images of ``x`` (N, C, H, W) to prepare at a time: all, unless on the CPU.
+
+    There a piece fits the processor's cache and stays below the size at which PyTorch calls its other threads
+    together, which costs more than it gains, and very much more where the processor is shared.
+    """
+    return max(1, _PIECE // x[0].numel()) if x.device.type == "cpu" and len(x) else len(x)
+
+
+def _apply(x: torch.Tensor, draws: Draws, fill: tuple[float, ...] | None) -> torch.Tensor:
     device = x.device
     if draws.flips is not None:
-        x, chosen = x.clone(), draws.flips.nonzero()[:, 0].to(device)
-        x[chosen] = x[chosen].flip(-1)
+        x = _flip(x, draws.flips.to(device))
     if draws.rows is not None and draws.columns is not None:
         x = _shift(x, draws.reach, draws.rows.to(device), draws.columns.to(device))
     if draws.brightness is not None or draws.contrast is not None:
@@ -150,14 +185,27 @@ def _per_image(values: torch.Tensor) -> torch.Tensor:
     return values.view(-1, 1, 1, 1)
 
 
+def _flip(x: torch.Tensor, flips: torch.Tensor) -> torch.Tensor:
+    if x.device.type != "cpu":
+        return torch.where(_per_image(flips), x.flip(-1), x)
+    # NumPy, here and below: PyTorch's indexing wakes its other threads however little there is to do.
+    pixels, chosen = x.numpy().copy(), flips.numpy()
+    pixels[chosen] = pixels[chosen][..., ::-1]
+    return torch.from_numpy(pixels)
+
+
 def _shift(
     x: torch.Tensor, reach: tuple[int, int], rows: torch.Tensor, columns: torch.Tensor
 ) -> torch.Tensor:
-    (n, _, height, width), (down, right) = x.shape, reach
-    padded = F.pad(x, (right, right, down, down))
+    (n, channels, height, width), (down, right) = x.shape, reach
+    padded = x.new_zeros(n, channels, height + 2 * down, width + 2 * right)
+    padded[:, :, down : down + height, right : right + width] = x
     # Every crop is a view (N, C, 2*down+1, 2*right+1, H, W); the index copies one of them for each image.
     crops = padded.unfold(2, height, 1).unfold(3, width, 1)
-    return crops[torch.arange(n, device=x.device), :, down - rows, right - columns]
+    each, row, column = torch.arange(n, device=x.device), down - rows, right - columns
+    if x.device.type != "cpu":
+        return crops[each, :, row, column]
+    return torch.from_numpy(crops.numpy()[each.numpy(), :, row.numpy(), column.numpy()])
 
 
 def _jitter(x: torch.Tensor, draws: Draws) -> torch.Tensor:
@@ -166,16 +214,11 @@ def _jitter(x: torch.Tensor, draws: Draws) -> torch.Tensor:
     brightness = (ones if draws.brightness is None else draws.brightness).to(x.device)
     contrast = (ones if draws.contrast is None else draws.contrast).to(x.device)
     scale, lift = _per_image(brightness * contrast), _per_image(brightness * (1 - contrast))
-    out = torch.empty_like(x)
-    # In pieces that fit the processor's cache: five times faster at 224x224 than the batch at once.
-    piece = max(1, _PIECE // x[0].numel()) if x.device.type == "cpu" else len(x)
-    for source, a, b, target in zip(*(t.split(piece) for t in (x, scale, lift, out)), strict=True):
-        values = source.float()
-        lifts = b * values.mean((1, 2, 3), keepdim=True)
-        values = values.mul_(a) if values is not source else values * a
-        values.add_(lifts).clamp_(0, 255)
-        target.copy_(values.round_() if x.dtype == torch.uint8 else values)
-    return out
+    values = x.float()
+    lifts = lift * values.mean((1, 2, 3), keepdim=True)
+    values = values * scale if values is x else values.mul_(scale)
+    values.add_(lifts).clamp_(0, 255)
+    return values.round_().to(torch.uint8) if x.dtype == torch.uint8 else values.to(x.dtype)
 
 
 def _erase(x: torch.Tensor, draws: Draws, fill: tuple[float, ...] | None) -> torch.Tensor:
@@ -193,68 +236,3 @@ def _erase(x: torch.Tensor, draws: Draws, fill: tuple[float, ...] | None) -> tor
     # Multiplying runs in vector instructions where torch.where does not: ten times faster on uint8.
     out = x * (~square).to(x.dtype)
     return out.add_(values.to(x.dtype).view(1, -1, 1, 1) * square.to(x.dtype)) if fill else out
-
-
-def _beta(alpha: float, generator: torch.Generator) -> tuple[float, np.random.Generator]:
-    seed = int(torch.randint(2**62, (), generator=generator))
-    rng = np.random.default_rng(seed)
-    return float(rng.beta(alpha, alpha)), rng
-
-
-def _soft(labels: torch.Tensor, other: torch.Tensor, share: float, classes: int) -> torch.Tensor:
-    return share * F.one_hot(labels, classes).float() + (1 - share) * F.one_hot(other, classes).float()
-
-
-def mixup(
-    x: torch.Tensor, labels: torch.Tensor, classes: int, alpha: float, generator: torch.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Blend each image with another of the batch, by one share from Beta(alpha, alpha) (arXiv 1710.09412).
-
-    ``x``: float (N, C, H, W). ``labels``: int64 (N,). Returns the images and soft labels (N, classes).
-    """
-    share, _ = _beta(alpha, generator)
-    order = torch.randperm(len(x), generator=generator).to(x.device)
-    return torch.lerp(x[order], x, share), _soft(labels, labels[order], share, classes)
-
-
-def cutmix(
-    x: torch.Tensor, labels: torch.Tensor, classes: int, alpha: float, generator: torch.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Replace one rectangle of each image by another image's, its area from Beta(alpha, alpha).
-
-    arXiv 1905.04899, section 3.1; labels are shared by the area that was really replaced. Shapes as
-    :func:`mixup`.
-    """
-    share, rng = _beta(alpha, generator)
-    order = torch.randperm(len(x), generator=generator).to(x.device)
-    height, width = x.shape[2:]
-    side = (1 - share) ** 0.5
-    top, bottom = _span(height, side, rng)
-    left, right = _span(width, side, rng)
-    mixed = x.clone()
-    mixed[:, :, top:bottom, left:right] = x[order, :, top:bottom, left:right]
-    kept = 1 - (bottom - top) * (right - left) / (height * width)
-    return mixed, _soft(labels, labels[order], kept, classes)
-
-
-def _span(size: int, share: float, rng: np.random.Generator) -> tuple[int, int]:
-    centre, half = int(rng.integers(size)), round(size * share) / 2
-    return max(0, int(centre - half)), min(size, int(centre + half))
-
-
-def mix(
-    x: torch.Tensor, labels: torch.Tensor, classes: int, policy: AugmentPolicy, generator: torch.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Apply the policy's mixup or cutmix, one of them by chance where it has both; shapes as :func:`mixup`.
-
-    Without either the images are returned as they are, with one-hot labels.
-    """
-    if policy.mixup and policy.cutmix:
-        first = bool(torch.rand((), generator=generator) < 0.5)
-    else:
-        first = bool(policy.mixup)
-    if first:
-        return mixup(x, labels, classes, policy.mixup, generator)
-    if policy.cutmix:
-        return cutmix(x, labels, classes, policy.cutmix, generator)
-    return x, F.one_hot(labels, classes).float()

@@ -145,7 +145,7 @@ def resize_arrays(images: Bytes, shape: Shape) -> Bytes:
         return images
     out = np.empty((len(images), *shape), dtype=np.uint8)
     for start in range(0, len(images), 1024):  # bounds the floating-point copy
-        batch = torch.from_numpy(np.ascontiguousarray(images[start : start + 1024])).float()
+        batch = torch.from_numpy(images[start : start + 1024].astype(np.float32))
         if batch.shape[1] == 3 and channels == 1:
             batch = (batch * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
         scale = max(height / batch.shape[2], width / batch.shape[3])

@@ -94,7 +94,10 @@ class ImageSet:
         return True
 
     def fetch(self, indices: torch.Tensor) -> torch.Tensor:
-        return self.images[indices.to(self.images.device)]
+        if self.images.device.type != "cpu":
+            return self.images[indices.to(self.images.device)]
+        # PyTorch's indexing wakes its other threads for every call, which costs more than the copying.
+        return torch.from_numpy(self.images.numpy()[indices.cpu().numpy()])
 
     def stream(self, batches: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
         return (self.fetch(indices) for indices in batches)

@@ -10,7 +10,7 @@ from typing import Final
 
 import torch
 
-from netsmith.data.augment import AugmentPolicy, augment
+from netsmith.data.augment import AugmentPolicy, augment, piece
 from netsmith.data.images import Images, ImageSet
 from netsmith.errors import SettingsError
 
@@ -108,7 +108,11 @@ class Loader:
         """Turn uint8 (N, C, H, W) into normalised float32 with channels innermost in memory."""
         # empty() gives one-channel images channels-last strides too, which to() would leave as they are.
         out = torch.empty(x.shape, dtype=torch.float32, device=x.device, memory_format=torch.channels_last)
-        return out.copy_(x).mul_(self._scale).add_(self._offset)
+        size = piece(x)
+        for start in range(0, len(x), size):
+            part = out[start : start + size]
+            part.copy_(x[start : start + size]).mul_(self._scale).add_(self._offset)
+        return out
 
 
 _END: Final = object()

@@ -25,8 +25,11 @@ STRENGTHS = {
 _LEAST_JITTER_SIDE = 48
 #: Neighbours are looked for among so many images, shrunk to at most so many pixels a side.
 _PROBE_IMAGES, _PROBE_SIDE = 2000, 16
-#: Mirrored images must keep this share of the accuracy that upright ones have.
+#: Mirrored images must keep this share of the accuracy that upright ones have. Of scikit-learn's digits 0.35
+#: is kept, of Fashion-MNIST 0.7, of CIFAR-10 all.
 _LEAST_KEPT = 0.5
+#: From this share on mirrored images count as recognised as well as upright ones.
+_ALIKE = 0.95
 
 
 class FlipEvidence(NamedTuple):
@@ -44,8 +47,12 @@ class FlipEvidence(NamedTuple):
 
     @property
     def flip(self) -> bool:
-        """Whether mirroring keeps labels and mirrored copies help more images than they hurt."""
-        return self.gained > self.lost and self.mirrored_right >= _LEAST_KEPT * self.right
+        """Whether mirroring keeps labels, and mirrored copies help more images than they hurt.
+
+        Where they help as many as they hurt, mirrored images must be recognised as well as upright ones.
+        """
+        kept = _LEAST_KEPT if self.gained > self.lost else _ALIKE
+        return self.gained >= self.lost and self.mirrored_right >= kept * self.right
 
 
 def named_policy(strength: str, input_shape: Shape) -> AugmentPolicy:

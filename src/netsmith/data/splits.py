@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from netsmith.data.images import Images, ImageSet
-from netsmith.data.load import LoadedSet
+from netsmith.data.reading import LoadedSet
 from netsmith.data.sources.part import Labels, Shape, Skip
 from netsmith.errors import DataError, SettingsError
 

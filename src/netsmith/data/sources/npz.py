@@ -6,6 +6,7 @@ Nothing is unpickled, and each array's header is checked against the archive bef
 from __future__ import annotations
 
 import math
+import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -17,6 +18,8 @@ from netsmith.data.decode import ArrayPictures
 from netsmith.data.sources.part import MAX_ARRAY_BYTES, Bytes, Part, Source, name_labels
 from netsmith.errors import DataError
 
+# What zipfile and NumPy raise for archives that are damaged, encrypted or oddly packed.
+_DAMAGE = (OSError, EOFError, ValueError, KeyError, RuntimeError, OverflowError, MemoryError)
 _KNOWN = ("images", "labels", "test_images", "test_labels", "label_names")
 
 
@@ -29,7 +32,7 @@ def read_npz(path: Path) -> Source:
         with zipfile.ZipFile(path) as archive:
             held = {Path(name).stem for name in archive.namelist() if name.endswith(".npy")}
             arrays = {name: _read_array(archive, path, name) for name in _KNOWN if name in held}
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+    except (*_DAMAGE, zipfile.BadZipFile, zlib.error, struct.error) as error:
         raise DataError(f"{path} cannot be read as an .npz file: {error}") from error
     names = None
     if "label_names" in arrays:
@@ -73,7 +76,7 @@ def _read_array(archive: zipfile.ZipFile, path: Path, name: str) -> npt.NDArray[
         raise DataError(
             f"{path}: '{name}' holds pickled Python objects, which are never read; save plain arrays"
         )
-    if size > min(info.file_size, MAX_ARRAY_BYTES):
+    if min(shape, default=0) < 0 or size > min(info.file_size, MAX_ARRAY_BYTES):
         raise DataError(
             f"{path}: '{name}' claims {size} bytes, more than the archive holds ({info.file_size}) "
             f"or than the {MAX_ARRAY_BYTES >> 30} GiB that are read"

@@ -16,7 +16,7 @@ import torch
 from netsmith.data.decode import ArrayPictures, choose_shape, resize_arrays, suffixes
 from netsmith.data.images import Images, ImageSet, StreamedImages
 from netsmith.data.sources.cifar import is_cifar, read_cifar
-from netsmith.data.sources.dataset import MapDataset, read_dataset
+from netsmith.data.sources.dataset import DatasetPictures, MapDataset, read_dataset
 from netsmith.data.sources.digits import read_digits
 from netsmith.data.sources.folder import read_folder
 from netsmith.data.sources.idx import find_idx, read_idx_folder
@@ -146,7 +146,7 @@ def _usable(part: Part, skip_bad: bool) -> tuple[_Chosen, list[Header], list[Ski
         headers: list[Header | str] = [pictures.header(0)] * min(1, len(pictures))
         good = list(range(len(pictures)))
     else:
-        headers = list(_in_threads(pictures.header, range(len(pictures))))
+        headers = list(_attempts(pictures.header, range(len(pictures)), pictures))
         good = [index for index, header in enumerate(headers) if not isinstance(header, str)]
     bad = [*part.bad]
     bad += [Skip(pictures.name(i), h) for i, h in enumerate(headers) if isinstance(h, str)]
@@ -169,7 +169,7 @@ def _materialise(chosen: _Chosen, shape: Shape, skip_bad: bool) -> tuple[Images,
         if stored:
             out[row] = pixels
 
-    results = list(_in_threads(decode, range(len(places))))
+    results = list(_attempts(decode, range(len(places)), pictures))
     bad = [Skip(pictures.name(int(places[i])), r) for i, r in enumerate(results) if isinstance(r, str)]
     _raise_or_skip(bad, len(places), skip_bad)
     good = np.array([i for i, result in enumerate(results) if result is None], dtype=np.int64)
@@ -181,8 +181,12 @@ def _materialise(chosen: _Chosen, shape: Shape, skip_bad: bool) -> tuple[Images,
     return StreamedImages(pictures, kept, labels, chosen.label_names, shape), bad
 
 
-def _in_threads(work: Callable[[int], _T], items: Sequence[int]) -> Iterator[_T | str]:
-    """Yield ``work(item)`` in order, or the reason of its :class:`BadImageError`; Pillow frees the lock."""
+def _attempts(work: Callable[[int], _T], items: Sequence[int], pictures: Pictures) -> Iterator[_T | str]:
+    """Yield ``work(item)`` in order, or the reason of its :class:`BadImageError`.
+
+    Threads share the work, since Pillow decodes without Python's lock; a user's own data set is asked from
+    one thread alone, as it may not be made for more.
+    """
 
     def attempt(item: int) -> _T | str:
         try:
@@ -190,6 +194,9 @@ def _in_threads(work: Callable[[int], _T], items: Sequence[int]) -> Iterator[_T 
         except BadImageError as error:
             return str(error)
 
+    if isinstance(pictures, DatasetPictures):
+        yield from map(attempt, items)
+        return
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         for start in range(0, len(items), 4096):  # bounds the queue of a large set
             yield from pool.map(attempt, items[start : start + 4096])
