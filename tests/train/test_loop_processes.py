@@ -18,7 +18,7 @@ from netsmith.plan import Block, Plan
 from netsmith.train import Recipe, train
 
 torch.set_num_threads(1)
-PLAN = Plan((Block("conv", 1, 4, 6, 6, kernel=3), Block("head", 4, 2, 6, 6, hidden=16)))
+PLAN = Plan((Block("conv", 1, 4, 6, 6, kernel=3), Block("head", 4, 2, 6, 6, hidden=8)))
 
 class Batches:
     def __len__(self):

@@ -10,6 +10,8 @@ from netsmith.train.recipe import (
     ALLOWANCE_MACS,
     EPOCH_RANGE,
     Recipe,
+    fit_batch_size,
+    fit_lr,
     fit_recipe,
     learning_rate,
     training_cost_macs,
@@ -103,3 +105,14 @@ def test_unknown_efforts_and_counts_are_named():
         fit_recipe(100, 100, "quik")
     with pytest.raises(SettingsError, match="0 images"):
         fit_recipe(0, 100)
+
+
+def test_batches_and_rates_grow_with_the_data():
+    sizes = [fit_batch_size(images) for images in (1_000, 60_000, 200_000, 1_200_000)]
+    assert sizes == [32, 64, 128, 256]
+    assert [fit_lr(size) for size in sizes] == pytest.approx([0.025, 0.05, 0.1, 0.2])
+
+
+def test_a_share_of_the_effort_is_a_share_of_the_epochs():
+    whole = fit_recipe(50_000, 8_000_000, "thorough").epochs
+    assert fit_recipe(50_000, 8_000_000, "thorough", share=0.5).epochs == pytest.approx(whole / 2, abs=1)

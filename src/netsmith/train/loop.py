@@ -15,6 +15,7 @@ from torch import nn
 
 from netsmith import checkpoint as files
 from netsmith.errors import DataError, FolderError, TrainingError
+from netsmith.nn.runtime import keep_memory
 from netsmith.train.evaluate import Batches, device_of, evaluate
 from netsmith.train.hardware import make_accelerator, place
 from netsmith.train.objective import Average, make_optimizer, objective
@@ -86,6 +87,8 @@ class _Trainer:
         self.recipe, self.seed, self.path, self.mix = recipe, seed, path, mix
         self.accelerator = make_accelerator(recipe.precision)
         self.device: torch.device = self.accelerator.device
+        if self.device.type == "cpu":
+            keep_memory()
         self.rank: int = self.accelerator.process_index
         self.world: int = self.accelerator.num_processes
         self.module = place(module, self.device)
