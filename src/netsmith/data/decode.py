@@ -6,6 +6,7 @@ pixels are allocated, and whatever a decoder raises becomes one :class:`BadImage
 
 from __future__ import annotations
 
+import os
 import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,11 @@ LEAST_SIDE, MOST_SIDE = 8, 224
 _REFUSED = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"})
 _EXIF_ORIENTATION = 0x0112
 _GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F"})
+
+
+def processors() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @cache

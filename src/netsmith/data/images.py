@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from netsmith.data.decode import processors
 from netsmith.data.sources.part import BadImageError, Bytes, Pictures, Shape
 from netsmith.errors import DataError
 
@@ -122,7 +122,7 @@ class StreamedImages:
     labels: torch.Tensor
     label_names: tuple[str, ...]
     input_shape: Shape
-    workers: int = field(default_factory=lambda: min(8, os.cpu_count() or 1))
+    workers: int = field(default_factory=lambda: min(8, processors()))
 
     def __post_init__(self) -> None:
         _check_labels(self.labels, len(self.places), self.label_names)

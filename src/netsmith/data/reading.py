@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from netsmith.data.decode import ArrayPictures, choose_shape, resize_arrays, suffixes
+from netsmith.data.decode import ArrayPictures, choose_shape, processors, resize_arrays, suffixes
 from netsmith.data.images import Images, ImageSet, StreamedImages
 from netsmith.data.sources.cifar import is_cifar, read_cifar
 from netsmith.data.sources.dataset import DatasetPictures, MapDataset, read_dataset
@@ -197,7 +196,7 @@ def _attempts(work: Callable[[int], _T], items: Sequence[int], pictures: Picture
     if isinstance(pictures, DatasetPictures):
         yield from map(attempt, items)
         return
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(max_workers=min(8, processors())) as pool:
         for start in range(0, len(items), 4096):  # bounds the queue of a large set
             yield from pool.map(attempt, items[start : start + 4096])
 
