@@ -22,10 +22,14 @@ class DepthwiseConv2d(nn.Conv2d):
         super().__init__(channels, channels, kernel, stride, kernel // 2, groups=channels, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        stride = int(self.stride[0])
-        if takes_depthwise(x, self.weight, stride):
-            return depthwise_conv2d(x, self.weight, stride)
-        return super().forward(x)
+        return convolve_depthwise(x, self.weight, int(self.stride[0]))
+
+
+def convolve_depthwise(x: torch.Tensor, weight: torch.Tensor, stride: int) -> torch.Tensor:
+    """Convolve each channel of x (N, C, H, W) with its filter of weight (C, 1, K, K), padding ``K // 2``."""
+    if takes_depthwise(x, weight, stride):
+        return depthwise_conv2d(x, weight, stride)
+    return F.conv2d(x, weight, None, stride, weight.shape[-1] // 2, groups=weight.shape[0])
 
 
 class BatchNorm(nn.BatchNorm2d):

@@ -36,13 +36,11 @@ def batch_norm(norm: nn.BatchNorm2d, x: torch.Tensor, relu6: bool) -> torch.Tens
     ``norm`` and ``x`` must satisfy :func:`takes_norm`. Only ``x`` and two figures a channel are kept
     for the gradient; what ReLU6 cut off is found again from them.
     """
-    if norm.training and norm.num_batches_tracked is not None:
-        norm.num_batches_tracked.add_(1)
     needs = x.requires_grad or norm.weight.requires_grad or norm.bias.requires_grad
     if needs and torch.is_grad_enabled():
         out: torch.Tensor = _apply(x, norm.weight, norm.bias, norm, relu6)
         return out
-    return _forward(x, norm, relu6)[0]
+    return apply(x, measure(norm, x), relu6)
 
 
 class _Norm(torch.autograd.Function):
@@ -50,55 +48,95 @@ class _Norm(torch.autograd.Function):
     def forward(
         ctx: Any, x: torch.Tensor, gamma: torch.Tensor, beta: torch.Tensor, norm: nn.BatchNorm2d, relu6: bool
     ) -> torch.Tensor:
-        y, figures = _forward(x, norm, relu6)
-        ctx.save_for_backward(x, gamma, beta, figures)
+        rows = measure(norm, x)
+        ctx.save_for_backward(x, rows)
         ctx.training, ctx.relu6 = norm.training, relu6
-        return y
+        return apply(x, rows, relu6)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        from netsmith.nn.kernels.launch import launch
-        from netsmith.nn.kernels.norm import backward
-
-        x, gamma, beta, figures = ctx.saved_tensors
+        x, rows = ctx.saved_tensors
         dy = dy.contiguous(memory_format=torch.channels_last)
-        needs_dx, needs_dgamma, needs_dbeta = ctx.needs_input_grad[:3]
-        dx = torch.empty_like(x) if needs_dx else None
-        gradients = torch.empty_like(figures) if needs_dgamma or needs_dbeta else None
-        pixels, channels, threads, width = _sizes(x)
-        scratch = torch.empty((4 * threads + 5) * width)
-        launch(
-            backward(), threads, pixels, channels, x.data_ptr(), dy.data_ptr(), _pointer(dx),
-            gamma.data_ptr(), beta.data_ptr(), *_rows(figures, channels),
-            *(_rows(gradients, channels) if gradients is not None else (0, 0)),
-            scratch.data_ptr(), int(ctx.training), int(ctx.relu6),
-        )  # fmt: skip
-        dgamma, dbeta = gradients.unbind() if gradients is not None else (None, None)
-        return dx, dgamma if needs_dgamma else None, dbeta if needs_dbeta else None, None, None
+        needs_dx, *needs = ctx.needs_input_grad[:3]
+        slopes, gradients = gather(x, dy, rows, ctx.training, ctx.relu6, any(needs))
+        dx = spread(x, dy, rows, slopes, ctx.relu6, torch.empty_like(x)) if needs_dx else None
+        return dx, gradients[0] if needs[0] else None, gradients[1] if needs[1] else None, None, None
 
 
 _apply: Any = _Norm.apply
 
 
-def _forward(x: torch.Tensor, norm: nn.BatchNorm2d, relu6: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """The result, and (2, C): the mean and the inverse deviation that it was normalised with."""
+def measure(norm: nn.BatchNorm2d, x: torch.Tensor) -> torch.Tensor:
+    """Return the four rows of :mod:`netsmith.nn.kernels.norm` for ``x``, moving the running figures."""
     from netsmith.nn.kernels.launch import launch
-    from netsmith.nn.kernels.norm import forward
+    from netsmith.nn.kernels.norm import measure
 
-    pixels, channels, threads, width = _sizes(x)
-    y, figures = torch.empty_like(x), torch.empty(2, channels)
-    scratch = torch.empty((4 * threads + 2) * width)
+    pixels, channels, threads, width = sizes(x)
+    rows, scratch = torch.empty(4 * width), torch.empty(4 * threads * width)
+    if norm.training and norm.num_batches_tracked is not None:
+        norm.num_batches_tracked.add_(1)
     launch(
-        forward(), threads, pixels, channels, x.data_ptr(), y.data_ptr(), norm.weight.data_ptr(),
-        norm.bias.data_ptr(), *_rows(figures, channels), _pointer(norm.running_mean),
-        _pointer(norm.running_var), scratch.data_ptr(), _bits(norm.eps), _bits(norm.momentum or 0.0),
-        int(norm.training), int(relu6),
+        measure(), threads, pixels, channels, x.data_ptr(), norm.weight.data_ptr(), norm.bias.data_ptr(),
+        pointer(norm.running_mean), pointer(norm.running_var), rows.data_ptr(), scratch.data_ptr(),
+        _bits(norm.eps), _bits(norm.momentum or 0.0), int(norm.training),
     )  # fmt: skip
-    return y, figures
+    return rows
 
 
-def _sizes(x: torch.Tensor) -> tuple[int, int, int, int]:
+def apply(x: torch.Tensor, rows: torch.Tensor, relu6: bool) -> torch.Tensor:
+    """Return ``x`` normalised by ``rows``, then ReLU6 if asked."""
+    from netsmith.nn.kernels.launch import launch
+    from netsmith.nn.kernels.norm import apply
+
+    pixels, channels, threads, _ = sizes(x)
+    y = torch.empty_like(x)
+    launch(apply(), threads, pixels, channels, x.data_ptr(), y.data_ptr(), rows.data_ptr(), int(relu6))
+    return y
+
+
+def gather(
+    x: torch.Tensor,
+    dy: torch.Tensor | None,
+    rows: torch.Tensor,
+    training: bool,
+    relu6: bool,
+    affine: bool,
+    sums: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the slopes of dx, and (2, C) the gradients of gamma and beta where ``affine`` asks for them.
+
+    Without ``dy``, ``sums`` holds what each thread summed already.
+    """
+    from netsmith.nn.kernels.launch import launch
+    from netsmith.nn.kernels.norm import gather
+
+    pixels, channels, threads, width = sizes(x)
+    if sums is None:
+        sums = torch.empty(4 * threads * width)
+    slopes, gradients = torch.empty(2 * width), torch.empty(2, channels if affine else 0)
+    first = gradients.data_ptr() if affine else 0
+    launch(
+        gather(), sums.numel() // (4 * width), pixels, channels, x.data_ptr(), pointer(dy), rows.data_ptr(),
+        slopes.data_ptr(), first, first + 4 * channels, sums.data_ptr(), int(training), int(relu6),
+    )  # fmt: skip
+    return slopes, gradients
+
+
+def spread(
+    x: torch.Tensor, dy: torch.Tensor, rows: torch.Tensor, slopes: torch.Tensor, relu6: bool, dx: torch.Tensor
+) -> torch.Tensor:
+    """Write the gradient of ``x`` into ``dx``, which may be ``dy`` itself, and return it."""
+    from netsmith.nn.kernels.launch import launch
+    from netsmith.nn.kernels.norm import spread
+
+    pixels, channels, threads, _ = sizes(x)
+    pointers = (x.data_ptr(), dy.data_ptr(), dx.data_ptr(), rows.data_ptr(), slopes.data_ptr())
+    launch(spread(), threads, pixels, channels, *pointers, int(relu6))
+    return dx
+
+
+def sizes(x: torch.Tensor) -> tuple[int, int, int, int]:
     """Pixels, channels, threads, and the channels rounded up to whole vectors."""
     n, channels, height, width = x.shape
     pixels = n * height * width
@@ -106,12 +144,8 @@ def _sizes(x: torch.Tensor) -> tuple[int, int, int, int]:
     return pixels, channels, threads, -(-channels // _LANES) * _LANES
 
 
-def _rows(figures: torch.Tensor, channels: int) -> tuple[int, int]:
-    first = figures.data_ptr()
-    return first, first + 4 * channels
-
-
-def _pointer(tensor: torch.Tensor | None) -> int:
+def pointer(tensor: torch.Tensor | None) -> int:
+    """Return the address of the first value, 0 for None."""
     return 0 if tensor is None else tensor.data_ptr()
 
 

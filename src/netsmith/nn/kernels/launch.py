@@ -26,6 +26,8 @@ def _openmp() -> tuple[Any, tuple[int, ...]] | None:
             library = ctypes.CDLL(str(folder / name))
             parallel = library.GOMP_parallel
             asked = library.omp_get_thread_num, library.omp_get_num_threads, library.GOMP_barrier
+            if library.omp_get_dynamic() or library.omp_get_thread_limit() < torch.get_num_threads():
+                return None  # then a kernel could get fewer threads than it was given room for
         except (OSError, AttributeError):
             continue
         parallel.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)

@@ -1,7 +1,9 @@
 """Batch normalisation over (pixels, C) in float32, with or without ReLU6, and its gradient.
 
-One launch each: sums over the pixels, a barrier, the figures of each channel, a barrier, one pass
-that writes. Per-channel figures are kept in blocks of sixteen, the last overlapping the one before.
+Forward is :func:`measure` and :func:`apply`, backward :func:`gather` and :func:`spread`: each pair first
+sums over the pixels, then writes. What belongs to a channel stands in rows of blocks of sixteen, the last
+overlapping the one before. Four rows say how x was normalised: gamma / deviation; beta - mean gamma /
+deviation; mean; 1 / deviation.
 """
 
 from __future__ import annotations
@@ -22,13 +24,13 @@ from netsmith.nn.kernels.simd import (
     keep_inside,
     load,
     load_float,
-    mul,
     splat,
     store,
     store_float,
     sub,
 )
 
+TOGETHER = 4  # pixels that share the loading of a channel's figures
 SEGMENT = 256  # pixels summed before the sum joins the total: sums of sums lose fewer bits
 
 
@@ -56,29 +58,47 @@ def flush(sums: int, totals: int, vectors: int) -> None:
 
 
 @njit
+def add_moments(x: int, p: int, count: int, channels: int, blocks: int, sums: int) -> None:
+    """Add x - x[0] and its square over ``count`` pixels from ``p`` on.
+
+    The shift saves bits of the variance.
+    """
+    for block in range(blocks):
+        first = offset(block, channels)
+        at, shift = x + p * channels * 4 + first, load(x + first)
+        total, square = sums + block * BYTES, sums + (blocks + block) * BYTES
+        a, b = load(total), load(square)
+        for q in range(count):
+            value = sub(load(at + q * channels * 4), shift)
+            a, b = add(a, value), fma(value, value, b)
+        store(total, a)
+        store(square, b)
+
+
+@njit
 def sum_moments(x: int, start: int, stop: int, channels: int, blocks: int, sums: int, totals: int) -> None:
-    """Sums of x - x[0] and of its square over pixels start..stop; the shift saves the variance's bits."""
-    pixel = 4 * channels
+    """Leave in ``totals`` what :func:`add_moments` gives over pixels start..stop."""
     for segment in range(start, stop, SEGMENT):
         end = min(segment + SEGMENT, stop)
-        last = segment + (end - segment) // 4 * 4
-        for p in range(segment, last, 4):
-            for block in range(blocks):
-                first = offset(block, channels)
-                shift, at = load(x + first), x + p * pixel + first
-                a, b = sub(load(at), shift), sub(load(at + pixel), shift)
-                c, d = sub(load(at + 2 * pixel), shift), sub(load(at + 3 * pixel), shift)
-                total, square = sums + block * BYTES, sums + (blocks + block) * BYTES
-                store(total, add(load(total), add(add(a, b), add(c, d))))
-                store(square, fma(a, a, fma(b, b, fma(c, c, fma(d, d, load(square))))))
+        last = segment + (end - segment) // TOGETHER * TOGETHER
+        for p in range(segment, last, TOGETHER):
+            add_moments(x, p, TOGETHER, channels, blocks, sums)
         for p in range(last, end):
-            for block in range(blocks):
-                first = offset(block, channels)
-                a = sub(load(x + p * pixel + first), load(x + first))
-                total, square = sums + block * BYTES, sums + (blocks + block) * BYTES
-                store(total, add(load(total), a))
-                store(square, fma(a, a, load(square)))
+            add_moments(x, p, 1, channels, blocks, sums)
         flush(sums, totals, 2 * blocks)
+
+
+@njit
+def normalise(
+    x: int, y: int, p: int, count: int, channels: int, blocks: int, rows: int, low: Any, high: Any
+) -> None:
+    """Write ``count`` pixels from ``p`` on."""
+    for block in range(blocks):
+        at = p * channels * 4 + offset(block, channels)
+        factor, shift = load(rows + block * BYTES), load(rows + (blocks + block) * BYTES)
+        for q in range(count):
+            here = at + q * channels * 4
+            store(y + here, clamp(fma(load(x + here), factor, shift), low, high))
 
 
 @njit
@@ -91,161 +111,195 @@ def sum_parts(scratch: int, parts: int, blocks: int, index: int) -> float:
 
 
 @cache
-def forward() -> Any:
-    """Compile the forward pass.
+def measure() -> Any:
+    """Compile the first half of the forward pass: the four rows, and the moving of the running figures.
 
-    Arguments: pixels, C, x, y, gamma, beta, mean, 1 / deviation, running mean, running variance (or 0),
-    scratch, eps, momentum, training, relu6. Without ``training`` the running figures are used.
-    Scratch: four rows of blocks a thread, then two shared.
+    Arguments: pixels, C, x, gamma, beta, running mean, running variance, rows, scratch, eps, momentum,
+    training. Without ``training`` x is not read. Scratch: four rows a thread.
     """
 
     @cfunc(types.void(types.int64), cache=True)
     def run(words: int) -> None:
         thread, threads = team(words)
-        pixels, channels, x, y = (
-            argument(words, 0), argument(words, 1), argument(words, 2), argument(words, 3),
-        )  # fmt: skip
-        gamma, beta, mean, inverse = (
-            argument(words, 4), argument(words, 5), argument(words, 6), argument(words, 7),
-        )  # fmt: skip
-        running_mean, running_var, scratch = argument(words, 8), argument(words, 9), argument(words, 10)
-        eps, momentum = number(words, 11), number(words, 12)
-        training = argument(words, 13) != 0
+        pixels, channels, x = argument(words, 0), argument(words, 1), argument(words, 2)
+        gamma, beta = argument(words, 3), argument(words, 4)
+        running_mean, running_var = argument(words, 5), argument(words, 6)
+        rows, scratch = argument(words, 7), argument(words, 8)
+        eps, momentum = number(words, 9), number(words, 10)
+        training = argument(words, 11) != 0
         blocks = (channels + LANES - 1) // LANES
-        start, stop = pixels * thread // threads, pixels * (thread + 1) // threads
-        scale = scratch + 4 * threads * blocks * BYTES
-        shift = scale + blocks * BYTES
+        line = blocks * BYTES
         if training:
-            sums = scratch + 4 * thread * blocks * BYTES
+            start, stop = pixels * thread // threads, pixels * (thread + 1) // threads
+            sums = scratch + 4 * thread * line
             zero(sums, 4 * blocks)
-            sum_moments(x, start, stop, channels, blocks, sums, sums + 2 * blocks * BYTES)
+            sum_moments(x, start, stop, channels, blocks, sums, sums + 2 * line)
             barrier(words)
         for block in range(thread, blocks, threads):
-            first = offset(block, channels)
             for lane in range(LANES):
-                at, index = first + 4 * lane, block * LANES + lane
+                at, index = offset(block, channels) + 4 * lane, block * LANES + lane
+                old_mean = types.float64(load_float(running_mean + at))
+                old_variance = types.float64(load_float(running_var + at))
+                mean, variance = old_mean, old_variance
                 if training:
                     total = sum_parts(scratch, threads, blocks, index) / pixels
                     square = sum_parts(scratch, threads, blocks, blocks * LANES + index) / pixels
-                    center = types.float64(load_float(x + at)) + total
+                    mean = types.float64(load_float(x + at)) + total
                     variance = max(0.0, square - total * total)
                     # A block that overlaps its neighbour must not move the running figures twice.
-                    if running_mean != 0 and at >= 4 * block * LANES:
-                        old = load_float(running_mean + at)
-                        store_float(running_mean + at, types.float32(old + momentum * (center - old)))
-                        old = load_float(running_var + at)
+                    if at >= 4 * block * LANES:
                         unbiased = variance * pixels / max(1, pixels - 1)
-                        store_float(running_var + at, types.float32(old + momentum * (unbiased - old)))
-                else:
-                    center = types.float64(load_float(running_mean + at))
-                    variance = types.float64(load_float(running_var + at))
-                factor = 1.0 / sqrt(variance + eps)
-                store_float(mean + at, types.float32(center))
-                store_float(inverse + at, types.float32(factor))
-                factor *= load_float(gamma + at)
-                store_float(scale + 4 * index, types.float32(factor))
-                store_float(shift + 4 * index, types.float32(load_float(beta + at) - center * factor))
-        barrier(words)
-        low, high = bounds(argument(words, 14) != 0)
-        for p in range(start, stop):
-            for block in range(blocks):
-                at = p * channels * 4 + offset(block, channels)
-                value = fma(load(x + at), load(scale + block * BYTES), load(shift + block * BYTES))
-                store(y + at, clamp(value, low, high))
+                        moved = old_mean + momentum * (mean - old_mean)
+                        store_float(running_mean + at, types.float32(moved))
+                        moved = old_variance + momentum * (unbiased - old_variance)
+                        store_float(running_var + at, types.float32(moved))
+                inverse = 1.0 / sqrt(variance + eps)
+                scale = inverse * load_float(gamma + at)
+                row = rows + 4 * index
+                store_float(row, types.float32(scale))
+                store_float(row + line, types.float32(load_float(beta + at) - mean * scale))
+                store_float(row + 2 * line, types.float32(mean))
+                store_float(row + 3 * line, types.float32(inverse))
+
+    return run.address
+
+
+@cache
+def apply() -> Any:
+    """Compile the second half of the forward pass. Arguments: pixels, C, x, y, rows, relu6."""
+
+    @cfunc(types.void(types.int64), cache=True)
+    def run(words: int) -> None:
+        thread, threads = team(words)
+        pixels, channels = argument(words, 0), argument(words, 1)
+        x, y, rows = argument(words, 2), argument(words, 3), argument(words, 4)
+        blocks = (channels + LANES - 1) // LANES
+        start, stop = pixels * thread // threads, pixels * (thread + 1) // threads
+        low, high = bounds(argument(words, 5) != 0)
+        last = start + (stop - start) // TOGETHER * TOGETHER
+        for p in range(start, last, TOGETHER):
+            normalise(x, y, p, TOGETHER, channels, blocks, rows, low, high)
+        for p in range(last, stop):
+            normalise(x, y, p, 1, channels, blocks, rows, low, high)
 
     return run.address
 
 
 @njit
-def sum_gradients(
-    x: int,
-    dy: int,
-    start: int,
-    stop: int,
-    channels: int,
-    blocks: int,
-    scale: int,
-    shift: int,
-    center: int,
-    sums: int,
-    totals: int,
-    low: Any,
-    high: Any,
+def add_gradients(
+    x: int, dy: int, p: int, count: int, channels: int, blocks: int, rows: int, sums: int, low: Any, high: Any
 ) -> None:
-    """Sums of the masked gradient g, and of g (x - mean), over pixels start..stop."""
+    """Add the masked gradient g, and g (x - mean), over ``count`` pixels from ``p`` on."""
+    for block in range(blocks):
+        at = p * channels * 4 + offset(block, channels)
+        row, line = rows + block * BYTES, blocks * BYTES
+        total = sums + block * BYTES
+        factor, shift, center = load(row), load(row + line), load(row + 2 * line)
+        a, b = load(total), load(total + line)
+        for q in range(count):
+            here = at + q * channels * 4
+            value = load(x + here)
+            g = keep_inside(load(dy + here), fma(value, factor, shift), low, high)
+            a, b = add(a, g), fma(g, sub(value, center), b)
+        store(total, a)
+        store(total + line, b)
+
+
+@njit
+def sum_gradients(
+    x: int, dy: int, start: int, stop: int, channels: int, blocks: int, rows: int, sums: int, totals: int,
+    low: Any, high: Any,
+) -> None:  # fmt: skip
+    """Leave in ``totals`` what :func:`add_gradients` gives over pixels start..stop."""
     for segment in range(start, stop, SEGMENT):
-        for p in range(segment, min(segment + SEGMENT, stop)):
-            for block in range(blocks):
-                at, row = p * channels * 4 + offset(block, channels), block * BYTES
-                value = load(x + at)
-                g = keep_inside(load(dy + at), fma(value, load(scale + row), load(shift + row)), low, high)
-                total, product = sums + row, sums + blocks * BYTES + row
-                store(total, add(load(total), g))
-                store(product, fma(g, sub(value, load(center + row)), load(product)))
+        end = min(segment + SEGMENT, stop)
+        last = segment + (end - segment) // TOGETHER * TOGETHER
+        for p in range(segment, last, TOGETHER):
+            add_gradients(x, dy, p, TOGETHER, channels, blocks, rows, sums, low, high)
+        for p in range(last, end):
+            add_gradients(x, dy, p, 1, channels, blocks, rows, sums, low, high)
         flush(sums, totals, 2 * blocks)
 
 
-@cache
-def backward() -> Any:
-    """Compile the gradient.
+@njit
+def write_gradient(
+    x: int, dy: int, dx: int, p: int, count: int, channels: int, blocks: int, rows: int, slopes: int,
+    low: Any, high: Any,
+) -> None:  # fmt: skip
+    """Write dx of ``count`` pixels from ``p`` on."""
+    for block in range(blocks):
+        at = p * channels * 4 + offset(block, channels)
+        row, line, slope = rows + block * BYTES, blocks * BYTES, slopes + block * BYTES
+        factor, shift, center = load(row), load(row + line), load(row + 2 * line)
+        a, b = load(slope), load(slope + line)
+        for q in range(count):
+            here = at + q * channels * 4
+            value = load(x + here)
+            g = keep_inside(load(dy + here), fma(value, factor, shift), low, high)
+            store(dx + here, fma(g, factor, fma(sub(value, center), a, b)))
 
-    Arguments: pixels, C, x, dy, dx (or 0), gamma, beta, mean, 1 / deviation, dgamma, dbeta (or 0),
-    scratch, training, relu6. Scratch: four rows of blocks a thread, then five shared.
-    With g the gradient inside ReLU6's limits: dbeta = sum g, dgamma = sum g (x - mean) / deviation,
-    dx = gamma / deviation (g - dbeta / n - (x - mean) / deviation * dgamma / n).
+
+@cache
+def gather() -> Any:
+    """Compile the first half of the gradient.
+
+    With g the gradient dy inside ReLU6's limits: dbeta = sum g, dgamma = sum g (x - mean) / deviation, and
+    two rows of slopes a, b such that dx = gamma / deviation g + a (x - mean) + b: zeros out of training.
+    Arguments: pixels, C, x, dy (or 0: the scratch holds the sums), rows, slopes, dgamma (or 0), dbeta,
+    scratch, training, relu6. Scratch: four rows a thread, of which the last two hold the sums.
     """
 
     @cfunc(types.void(types.int64), cache=True)
     def run(words: int) -> None:
         thread, threads = team(words)
-        pixels, channels, x, dy = (
-            argument(words, 0), argument(words, 1), argument(words, 2), argument(words, 3),
+        pixels, channels = argument(words, 0), argument(words, 1)
+        x, dy, rows, slopes = (
+            argument(words, 2), argument(words, 3), argument(words, 4), argument(words, 5),
         )  # fmt: skip
-        dx, gamma, beta = argument(words, 4), argument(words, 5), argument(words, 6)
-        mean, inverse = argument(words, 7), argument(words, 8)
-        dgamma, dbeta, scratch = argument(words, 9), argument(words, 10), argument(words, 11)
-        training = argument(words, 12) != 0
+        dgamma, dbeta, scratch = argument(words, 6), argument(words, 7), argument(words, 8)
+        training = argument(words, 9) != 0
         blocks = (channels + LANES - 1) // LANES
-        row = blocks * BYTES
-        start, stop = pixels * thread // threads, pixels * (thread + 1) // threads
-        scale = scratch + 4 * threads * row
-        shift, center, slope, constant = scale + row, scale + 2 * row, scale + 3 * row, scale + 4 * row
-        low, high = bounds(argument(words, 13) != 0)
+        line = blocks * BYTES
+        if dy != 0:
+            start, stop = pixels * thread // threads, pixels * (thread + 1) // threads
+            low, high = bounds(argument(words, 10) != 0)
+            sums = scratch + 4 * thread * line
+            zero(sums, 4 * blocks)
+            sum_gradients(x, dy, start, stop, channels, blocks, rows, sums, sums + 2 * line, low, high)
+            barrier(words)
         for block in range(thread, blocks, threads):
-            first = offset(block, channels)
-            factor = mul(load(inverse + first), load(gamma + first))
-            middle = load(mean + first)
-            store(scale + block * BYTES, factor)
-            store(shift + block * BYTES, sub(load(beta + first), mul(middle, factor)))
-            store(center + block * BYTES, middle)
-        barrier(words)
-        sums = scratch + 4 * thread * row
-        zero(sums, 4 * blocks)
-        sum_gradients(
-            x, dy, start, stop, channels, blocks, scale, shift, center, sums, sums + 2 * row, low, high
-        )
-        barrier(words)
-        for block in range(thread, blocks, threads):
-            first = offset(block, channels)
             for lane in range(LANES):
-                at, index = first + 4 * lane, block * LANES + lane
+                at, index = offset(block, channels) + 4 * lane, block * LANES + lane
+                inverse = types.float64(load_float(rows + 3 * line + 4 * index))
                 total = sum_parts(scratch, threads, blocks, index)
-                deviation = types.float64(load_float(inverse + at))
-                product = sum_parts(scratch, threads, blocks, blocks * LANES + index) * deviation
+                product = sum_parts(scratch, threads, blocks, blocks * LANES + index) * inverse
                 if dgamma != 0:
                     store_float(dgamma + at, types.float32(product))
                     store_float(dbeta + at, types.float32(total))
-                factor = types.float64(load_float(scale + 4 * index)) / pixels if training else 0.0
-                store_float(slope + 4 * index, types.float32(-factor * deviation * product))
-                store_float(constant + 4 * index, types.float32(-factor * total))
-        barrier(words)
-        if dx != 0:
-            for p in range(start, stop):
-                for block in range(blocks):
-                    at, line = p * channels * 4 + offset(block, channels), block * BYTES
-                    value, factor = load(x + at), load(scale + line)
-                    g = keep_inside(load(dy + at), fma(value, factor, load(shift + line)), low, high)
-                    drift = fma(sub(value, load(center + line)), load(slope + line), load(constant + line))
-                    store(dx + at, fma(g, factor, drift))
+                factor = types.float64(load_float(rows + 4 * index)) / pixels if training else 0.0
+                store_float(slopes + 4 * index, types.float32(-factor * inverse * product))
+                store_float(slopes + line + 4 * index, types.float32(-factor * total))
+
+    return run.address
+
+
+@cache
+def spread() -> Any:
+    """Compile the second half of the gradient. Arguments: pixels, C, x, dy, dx, rows, slopes, relu6."""
+
+    @cfunc(types.void(types.int64), cache=True)
+    def run(words: int) -> None:
+        thread, threads = team(words)
+        pixels, channels = argument(words, 0), argument(words, 1)
+        x, dy, dx = argument(words, 2), argument(words, 3), argument(words, 4)
+        rows, slopes = argument(words, 5), argument(words, 6)
+        blocks = (channels + LANES - 1) // LANES
+        start, stop = pixels * thread // threads, pixels * (thread + 1) // threads
+        low, high = bounds(argument(words, 7) != 0)
+        last = start + (stop - start) // TOGETHER * TOGETHER
+        for p in range(start, last, TOGETHER):
+            write_gradient(x, dy, dx, p, TOGETHER, channels, blocks, rows, slopes, low, high)
+        for p in range(last, stop):
+            write_gradient(x, dy, dx, p, 1, channels, blocks, rows, slopes, low, high)
 
     return run.address

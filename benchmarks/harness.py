@@ -1,0 +1,125 @@
+"""What every benchmark shares: figures against their bars, the table and file of them, timing in turn."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import operator
+import platform
+import shlex
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+_TESTS: dict[str, Callable[[float, float], bool]] = {">=": operator.ge, "<=": operator.le}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured value; ``bar`` is what it must keep, such as ``">= 4"``, or None."""
+
+    name: str
+    value: float
+    unit: str = ""
+    bar: str | None = None
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the bar is kept; None without a bar."""
+        if self.bar is None:
+            return None
+        sign, limit = self.bar.split()
+        return _TESTS[sign](self.value, float(limit))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields and ``met`` as JSON-ready values."""
+        return {**asdict(self), "met": self.met}
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """Return a parser that knows ``--json FILE``; a benchmark adds its own options."""
+    made = argparse.ArgumentParser(description=description)
+    made.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
+    return made
+
+
+def publish(figures: Sequence[Figure], path: Path | None = None) -> None:
+    """Print ``figures`` as a table and, given ``path``, write them with command, commit and machine."""
+    table = Table("figure", "value", "bar", "met")
+    for figure in figures:
+        met = {None: "", True: "yes", False: "NO"}[figure.met]
+        table.add_row(figure.name, f"{figure.value:.4g} {figure.unit}".strip(), figure.bar or "", met)
+    Console(width=None if sys.stdout.isatty() else 110).print(table)
+    if path is not None:
+        content = {
+            "figures": [figure.to_dict() for figure in figures],
+            "command": command(),
+            "commit": commit(),
+            "machine": machine(),
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def command() -> str:
+    """Return the command line that runs this benchmark from the project's root."""
+    root = Path(__file__).resolve().parents[1]
+    script = Path(sys.argv[0]).resolve()
+    name = str(script.relative_to(root)) if script.is_relative_to(root) else script.name
+    return shlex.join(["python", name, *sys.argv[1:]])
+
+
+def commit() -> str:
+    """Return the commit that stands, marked where files differ from it; 'unknown' outside git."""
+    try:
+        asked = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+        done = subprocess.run(asked, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()
+
+
+def machine() -> dict[str, Any]:
+    """Return the processor, its cores, the memory and the versions that the figures depend on."""
+    import psutil
+    import torch
+
+    return {
+        "processor": _processor(),
+        "cores": psutil.cpu_count(logical=True),
+        "memory_bytes": psutil.virtual_memory().total,
+        "load": round(psutil.getloadavg()[0], 2),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor())
+
+
+def alternate(runs: Sequence[Callable[[], float]], repeats: int, warmups: int = 2) -> list[list[float]]:
+    """Call the runs in turn, each giving its own time, ``repeats`` rounds; return each one's times."""
+    for _ in range(warmups):
+        for run in runs:
+            run()
+    rounds = [[run() for run in runs] for _ in range(repeats)]
+    return [list(times) for times in zip(*rounds, strict=True)]
+
+
+def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> float:
+    """Return the median over pairs: a machine's drift touches both of a pair alike."""
+    return statistics.median(a / b for a, b in zip(numerator, denominator, strict=True))
