@@ -40,6 +40,10 @@ class Bench:
             reference_ms = timed["reference"].low_ms
         self.reference_ms = reference_ms
 
+    def fingerprint(self) -> dict[str, str]:
+        """What the device's latencies depend on."""
+        return self.device.fingerprint()
+
     def prepare(
         self,
         model: bytes,

@@ -1,0 +1,86 @@
+"""Predicting the latency of any network whose blocks are in a device's table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from netsmith.errors import TableError
+from netsmith.latency.fit import Correction, HeldOut
+from netsmith.latency.table import FREE_OPERATIONS, LatencyTable
+from netsmith.nn.count import count_block
+from netsmith.plan import Block, Plan
+from netsmith.spaces.chain import ChainSpace
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class LatencyModel:
+    """A table of blocks, the correction from blocks to networks, and the error where it was checked."""
+
+    table: LatencyTable
+    correction: Correction
+    heldout: HeldOut
+
+    def block_ms(self, block: Block) -> float:
+        """Return what ``block`` adds to the latency of a network.
+
+        Raises :class:`TableError` where the table does not have it.
+        """
+        if block.op in FREE_OPERATIONS:
+            return 0.0
+        alone_ms = max(0.0, self.table.row(block).median_ms - self.table.call_ms)
+        return self.correction.block_ms(block.key, alone_ms, count_block(block).size_bytes)
+
+    def predict(self, plan: Plan) -> float:
+        """Return the predicted latency of a plan in milliseconds, one image a pass, preprocessing included.
+
+        Raises :class:`TableError` where the table lacks one of its blocks.
+        """
+        return math.fsum((self.correction.constant_ms, *map(self.block_ms, plan.blocks)))
+
+    def try_predict(self, plan: Plan) -> float | None:
+        """Return :meth:`predict`'s figure, or None where the table lacks a block."""
+        return None if self.table.missing(plan.blocks) else self.predict(plan)
+
+    def costs(self, space: ChainSpace) -> tuple[float, tuple[tuple[float, ...], ...]]:
+        """Return (constant, edges) in milliseconds: an arch's prediction is their sum over its choices.
+
+        ``constant + sum(edges[i][choices[i]])`` equals :meth:`predict` of the arch's plan. Raises
+        :class:`TableError` where the table lacks a block of the space.
+        """
+        missing = self.table.missing(space.blocks)
+        if missing:
+            raise TableError(
+                f"the latency table lacks {len(missing)} of the {len(space.blocks)} blocks of space "
+                f"'{space.id}', the first {missing[0].key}. Profile the device for this space"
+            )
+        fixed = map(self.block_ms, (*space.stem, *space.head))
+        constant = math.fsum((self.correction.constant_ms, *fixed))
+        return constant, tuple(tuple(map(self.block_ms, options)) for options in space.edges)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON-ready values; :meth:`from_dict` reads them back."""
+        return {
+            "version": VERSION,
+            "table": self.table.to_dict(),
+            "correction": self.correction.to_dict(),
+            "heldout": self.heldout.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> LatencyModel:
+        """Read :meth:`to_dict`'s values. Raises :class:`TableError` on another version or a damaged part."""
+        if not isinstance(data, Mapping) or data.get("version") != VERSION:
+            raise TableError(f"a latency model of version {VERSION} was expected; got {data!r:.100}")
+        parts = [data.get(name) for name in ("table", "correction", "heldout")]
+        if not all(isinstance(part, Mapping) for part in parts):
+            raise TableError("a damaged latency model: it needs a table, a correction and a held-out error")
+        return cls(
+            LatencyTable.from_dict(data["table"]),
+            Correction.from_dict(data["correction"]),
+            HeldOut.from_dict(data["heldout"]),
+        )

@@ -1,0 +1,210 @@
+"""Building the latency model of a space on a device.
+
+Every distinct block is measured alone, hot; then whole networks, from the smallest to the largest, of
+which some fit the correction and others only check it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from random import Random
+from typing import Literal, Protocol, TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from netsmith.latency.cache import TableCache, TableStore
+from netsmith.latency.fit import HeldOut, fit
+from netsmith.latency.model import LatencyModel
+from netsmith.latency.networks import choose_networks
+from netsmith.latency.table import FREE_OPERATIONS, LatencyTable, Row, network_key
+from netsmith.nn.blocks import build_block
+from netsmith.nn.count import count_block
+from netsmith.nn.network import Network
+from netsmith.nn.preprocess import Normalize
+from netsmith.plan import Block, Plan
+from netsmith.spaces.chain import ChainSpace
+
+FIT_NETWORKS, HELDOUT_NETWORKS = 40, 16
+_CALL = "call"
+# How many are timed in turn; what was measured is kept after each group.
+_BLOCKS_A_GROUP, _NETWORKS_A_GROUP = 24, 14
+_BLOCKS_LIMIT_S, _NETWORKS_LIMIT_S = 8.0, 12.0
+_WIDTH, _LEAST_ROUNDS = 0.01, 30
+
+T = TypeVar("T")
+
+Subject = tuple[nn.Module, tuple[int, int, int], Literal["float32", "uint8"]]
+
+
+class Timing(Protocol):
+    """The figures of one timed module."""
+
+    @property
+    def median_ms(self) -> float:
+        """The median of its samples."""
+
+    @property
+    def low_ms(self) -> float:
+        """A low quantile of its samples."""
+
+    @property
+    def spread(self) -> float:
+        """Half the median's confidence interval over the median."""
+
+    @property
+    def rounds(self) -> int:
+        """How many samples there are."""
+
+
+class Timer(Protocol):
+    """What times modules on a device: :class:`netsmith.devices.bench.Bench`."""
+
+    reference_ms: float
+
+    def fingerprint(self) -> dict[str, str]:
+        """What the device's latencies depend on."""
+
+    def time(
+        self, subjects: Mapping[str, Subject], *, width: float, least_rounds: int, limit_s: float
+    ) -> Mapping[str, Timing]:
+        """Time modules in turn until each is known to ``width``, or ``limit_s`` is over."""
+
+
+OnProgress = Callable[[float, float, str], None]
+"""Receives what is done, of how much, and a note."""
+
+
+def profile(
+    space: ChainSpace,
+    timer: Timer,
+    *,
+    extra: Sequence[Block] = (),
+    store: TableStore | None = None,
+    fit_networks: int = FIT_NETWORKS,
+    heldout_networks: int = HELDOUT_NETWORKS,
+    seed: int = 0,
+    on_progress: OnProgress = lambda done, total, note: None,
+) -> LatencyModel:
+    """Measure what ``store`` does not have yet of the space's blocks, and fit and check the model.
+
+    ``store`` is the user's cache where not given; it receives every group of rows as it is measured, so
+    that a killed profile goes on where it was. ``extra`` blocks, of baselines say, are measured too.
+    ``heldout_networks`` are archs drawn uniformly, none of them among the ``fit_networks``. Raises
+    :class:`netsmith.errors.TableError` where measurements contradict each other.
+    """
+    store = TableCache() if store is None else store
+    fitted, heldout = choose_networks(space, fit_networks, heldout_networks, seed)
+    table = store.load(timer.fingerprint()) or LatencyTable(timer.fingerprint(), timer.reference_ms)
+    table = table.scaled_to(timer.reference_ms)
+
+    blocks = table.missing((*space.blocks, *extra))
+    networks = {
+        key: arch
+        for arch in Random(seed).sample([*fitted, *heldout], len(fitted) + len(heldout))
+        if (key := network_key(space.plan(arch).blocks)) not in table.networks
+    }
+    steps = _Steps(timer, store, on_progress, len(blocks) + len(networks))
+    for blocks_group in _groups(blocks, _BLOCKS_A_GROUP):
+        table = steps.blocks(table, blocks_group)
+    for archs_group in _groups(list(networks.values()), _NETWORKS_A_GROUP):
+        table = steps.networks(table, [space.plan(arch) for arch in archs_group])
+    return build_model(table, [space.plan(arch) for arch in fitted], [space.plan(arch) for arch in heldout])
+
+
+def build_model(table: LatencyTable, fitted: Sequence[Plan], heldout: Sequence[Plan]) -> LatencyModel:
+    """Fit the correction to the measured networks ``fitted``, and check it on ``heldout``.
+
+    Raises :class:`netsmith.errors.TableError` where the table lacks a block or a network of theirs.
+    """
+    keys = list(table.rows)
+    places = {key: i for i, key in enumerate(keys)}
+    alone = np.zeros((len(fitted), len(keys)))
+    weights = np.zeros(len(fitted))
+    for i, plan in enumerate(fitted):
+        for block in plan.blocks:
+            if block.op not in FREE_OPERATIONS:
+                alone[i, places[block.key]] += max(0.0, table.row(block).median_ms - table.call_ms)
+                weights[i] += count_block(block).size_bytes
+    used = np.flatnonzero(alone.any(0))
+    correction = fit(
+        alone[:, used],
+        weights,
+        np.array([_measured(table, plan) for plan in fitted]),
+        [keys[i] for i in used],
+    )
+    model = LatencyModel(table, correction, HeldOut((), ()))
+    predicted = tuple(model.predict(plan) for plan in heldout)
+    return LatencyModel(
+        table, correction, HeldOut(predicted, tuple(_measured(table, plan) for plan in heldout))
+    )
+
+
+def _measured(table: LatencyTable, plan: Plan) -> float:
+    return table.networks[network_key(plan.blocks)].median_ms
+
+
+class _Steps:
+    """Measures group after group, keeping each at once and telling how far it is."""
+
+    def __init__(self, timer: Timer, store: TableStore, on_progress: OnProgress, total: int) -> None:
+        self._timer, self._store, self._on_progress = timer, store, on_progress
+        self._done, self._total = 0, total
+
+    def blocks(self, table: LatencyTable, blocks: Sequence[Block]) -> LatencyTable:
+        """Measure blocks alone, beside the call that computes nothing."""
+        subjects: dict[str, Subject] = {b.key: (_seeded(b), b.input_shape, "float32") for b in blocks}
+        if not table.call_ms:
+            subjects[_CALL] = (nn.ReLU(), (1, 1, 1), "float32")
+        timed = self._time(subjects, _BLOCKS_LIMIT_S)
+        if _CALL in timed:
+            table = replace(table, call_ms=timed[_CALL].median_ms)
+        return self._keep(table, {b.key: _row((b,), timed[b.key]) for b in blocks}, {}, "blocks")
+
+    def networks(self, table: LatencyTable, plans: Sequence[Plan]) -> LatencyTable:
+        """Measure whole networks as they are deployed: pixels in, logits out."""
+        subjects: dict[str, Subject] = {
+            network_key(plan.blocks): (_deployed(plan), plan.input_shape, "uint8") for plan in plans
+        }
+        timed = self._time(subjects, _NETWORKS_LIMIT_S)
+        rows = {network_key(p.blocks): _row(p.blocks, timed[network_key(p.blocks)]) for p in plans}
+        return self._keep(table, {}, rows, "networks")
+
+    def _time(self, subjects: Mapping[str, Subject], limit_s: float) -> dict[str, Timing]:
+        return dict(self._timer.time(subjects, width=_WIDTH, least_rounds=_LEAST_ROUNDS, limit_s=limit_s))
+
+    def _keep(
+        self, table: LatencyTable, rows: Mapping[str, Row], networks: Mapping[str, Row], note: str
+    ) -> LatencyTable:
+        table = table.with_rows(rows, networks)
+        self._store.save(table)
+        self._done += len(rows) + len(networks)
+        self._on_progress(self._done, self._total, note)
+        return table
+
+
+def _row(blocks: tuple[Block, ...], timing: Timing) -> Row:
+    return Row(blocks, timing.median_ms, timing.low_ms, timing.spread, timing.rounds)
+
+
+def _seeded(block: Block) -> nn.Module:
+    """Build a block with the same weights at every call, the caller's random numbers untouched."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return build_block(block).eval()
+
+
+def _deployed(plan: Plan) -> nn.Module:
+    channels = plan.input_shape[0]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return nn.Sequential(Normalize((0.5,) * channels, (0.25,) * channels), Network(plan)).eval()
+
+
+def _groups(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Split into groups of about equal length, none over ``size``."""
+    number = -(-len(items) // size)
+    for i in range(number):
+        yield items[len(items) * i // number : len(items) * (i + 1) // number]
