@@ -1,5 +1,7 @@
 """Evaluation and re-estimated statistics against brute force."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -77,6 +79,24 @@ def test_one_batch_gives_its_exact_statistics_in_a_network(make_batches):
     hidden = module.blocks[0].conv(x)
     assert torch.allclose(module.blocks[0].norm.running_mean, hidden.mean((0, 2, 3)), atol=1e-5)
     assert torch.allclose(module.blocks[0].norm.running_var, hidden.var((0, 2, 3)), rtol=1e-4)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_several_batches_are_averaged_alike_in_every_layout(make_batches, layout):
+    torch.manual_seed(0)
+    plain = Network(mobilenetv2((1, 8, 8), 3, 0.35))
+    module = copy.deepcopy(plain).to(memory_format=layout)
+    x, y = torch.randn(48, 1, 8, 8), torch.zeros(48, dtype=torch.long)
+    recalibrate(module, make_batches(x.contiguous(memory_format=layout), y, 16), 3)
+    for norm in plain.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.reset_running_stats()
+            norm.momentum = None
+    with torch.no_grad():
+        for part in x.split(16):
+            plain.train()(part)
+    for name, value in plain.named_buffers():
+        assert torch.allclose(module.get_buffer(name), value, rtol=1e-3, atol=1e-4), name
 
 
 def test_a_module_without_norms_needs_nothing(make_batches):

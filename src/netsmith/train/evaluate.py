@@ -67,9 +67,9 @@ def evaluate(module: nn.Module, batches: Batches, *, predictions: bool = False) 
 def recalibrate(module: nn.Module, batches: Batches, n: int) -> int:
     """Re-estimate the statistics of every batch norm over the first ``n`` batches; return the batches used.
 
-    Each running mean and variance becomes the plain average of those of the batches (momentum None in
-    PyTorch), with everything else in evaluation mode and no weight touched. The batches should be of the
-    training part. Raises :class:`DataError` where there are none.
+    Each running mean and variance becomes the plain average of those of the batches (PyTorch's
+    ``momentum=None``), with everything else in evaluation mode and no weight touched. The batches
+    should be of the training part. Raises :class:`DataError` where there are none.
     """
     norms = [norm for norm in module.modules() if isinstance(norm, _BatchNorm) and norm.track_running_stats]
     if not norms:
@@ -80,9 +80,11 @@ def recalibrate(module: nn.Module, batches: Batches, n: int) -> int:
         with _mode(module, training=False), torch.no_grad():
             for norm in norms:
                 norm.reset_running_stats()
-                norm.momentum = None
                 norm.train()
             for x, _ in islice(batches.epoch(0), n):
+                for norm in norms:
+                    # What momentum None does, said so that the compiled kernels do it too.
+                    norm.momentum = 1 / (used + 1)
                 module(x.to(device))
                 used += 1
     finally:
