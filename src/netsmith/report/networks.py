@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from netsmith import pareto
+from netsmith.budget import read_quantity
+from netsmith.errors import SettingsError
 from netsmith.report.folder import Folder, number
 
 
@@ -73,7 +76,23 @@ def trained(folder: Folder) -> list[Network]:
 def latency_limit(folder: Folder) -> float | None:
     """Return the latency budget in milliseconds, if there is one."""
     limit = number(folder.result.get("latency_budget_ms"))
-    return limit if limit is not None else number(folder.result.get("budget", {}).get("latency_ms"))
+    if limit is None:
+        limit = number(folder.result.get("budget", {}).get("latency_ms"))
+    return limit if folder.result else _asked_limit(folder)
+
+
+def _asked_limit(folder: Folder) -> float | None:
+    """The latency that ``design.toml`` asks for, at its top or in its table ``budget``."""
+    try:
+        settings = tomllib.loads(folder.settings)
+    except tomllib.TOMLDecodeError:
+        return None
+    table = settings.get("budget")
+    asked = settings.get("latency_ms", table.get("latency_ms") if isinstance(table, dict) else None)
+    try:
+        return None if asked is None else read_quantity(asked, "latency_ms")
+    except SettingsError:
+        return None
 
 
 def _point(data: Mapping[str, Any]) -> tuple[float, float] | None:

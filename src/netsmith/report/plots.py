@@ -132,7 +132,8 @@ def paths(folder: Folder) -> Spec | None:
             "type": "heatmap", "x": blocks, "y": [safe(r) for r in rows], "xgap": 2, "ygap": 2,
             "z": _table(frames[-1], rows, places), "zmin": 0, "zmax": 1,
             "colorscale": [[0, "var(--heat-0)"], [0.5, "var(--heat-1)"], [1, "var(--heat-2)"]],
-            "colorbar": {"title": {"text": "probability", "side": "right"}, "thickness": 10,
+            "colorbar": {"title": {"text": "probability", "side": "right", "font": {"size": 12}},
+                         "thickness": 10,
                          "outlinewidth": 0, "tickformat": ".0%"},
             "hovertemplate": "block %{x}<br>%{y}<br>%{z:.1%}<extra></extra>",
         }

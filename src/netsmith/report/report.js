@@ -28,7 +28,7 @@
     font: { family: "var(--font)", size: 12.5, color: "var(--ink-2)" },
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     margin: { l: 46, r: 14, t: 26, b: 40 },
-    height: spec.height,
+    height: width ? 0.84 * spec.height : spec.height,
     ...(width ? { width } : { autosize: true }),
     hoverlabel: { bgcolor: "var(--ink)", bordercolor: "var(--ink)", font: { color: "var(--card)", size: 13 } },
     legend: { orientation: "h", x: 0, y: -0.2, yanchor: "top", font: { size: 12 } },

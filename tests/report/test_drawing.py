@@ -1,0 +1,65 @@
+"""The drawing follows the plan."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from netsmith.plan import Block
+from netsmith.report.drawing import draw, option_name
+from netsmith.report.folder import read_folder
+
+Make = Callable[..., Path]
+
+
+@pytest.mark.parametrize(
+    ("block", "name"),
+    [
+        (Block("mbconv", 24, 24, 14, 14, kernel=5, hidden=144, shortcut=True), "5\u00d75 e6"),
+        (Block("mbconv", 24, 40, 14, 14, kernel=3, stride=2, hidden=72), "3\u00d73 e3"),
+        (Block("mbconv", 24, 40, 14, 14, kernel=7, hidden=36), "7\u00d77 e1.5"),
+        (Block("skip", 24, 24, 14, 14), "skip"),
+    ],
+)
+def test_an_option_is_named_by_what_was_chosen(block: Block, name: str) -> None:
+    assert option_name(block.key) == name
+
+
+def test_an_option_of_an_unknown_kind_keeps_its_own_name() -> None:
+    assert option_name("<script>") == "<script>"
+
+
+def test_every_block_is_drawn_with_its_figures(make_folder: Make) -> None:
+    folder = read_folder(make_folder())
+    drawing = draw(folder)
+    assert drawing is not None
+    assert [bead.block for bead in drawing.beads] == list(folder.plan)
+    assert [bead.latency_ms for bead in drawing.beads] == list(folder.block_ms)
+    assert sum(bead.share or 0 for bead in drawing.beads) == pytest.approx(1)
+    labels = [bead.label for bead in drawing.beads]
+    assert labels == ["stem", "fixed", *(str(i) for i in range(1, 22)), "head"]
+    chosen = [bead for bead in drawing.beads if bead.searched]
+    assert [b.skipped for b in chosen] == [b.block.op == "skip" for b in chosen]
+    assert any(b.skipped for b in chosen)
+
+
+def test_bands_cover_the_picture_without_gaps(make_folder: Make) -> None:
+    drawing = draw(read_folder(make_folder()))
+    assert drawing is not None
+    ends = [band.x + band.width for band in drawing.bands]
+    assert [band.x for band in drawing.bands[1:]] == pytest.approx(ends[:-1])
+    assert ends[-1] == pytest.approx(drawing.width)
+
+
+def test_without_latencies_the_network_is_drawn_without_shares(make_folder: Make) -> None:
+    path = make_folder()
+    arch = json.loads((path / "arch.json").read_text())
+    (path / "arch.json").write_text(json.dumps({"plan": arch["plan"], "latency_ms": [1.0]}))
+    drawing = draw(read_folder(path))
+    assert drawing is not None
+    assert {(bead.share, bead.bar, bead.searched) for bead in drawing.beads} == {(None, 0.0, False)}
+
+
+def test_before_an_arch_is_chosen_there_is_nothing_to_draw(make_folder: Make) -> None:
+    assert draw(read_folder(make_folder(until="profile"))) is None
