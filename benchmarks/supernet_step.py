@@ -16,7 +16,7 @@ from random import Random
 
 import torch
 import torch.nn.functional as F
-from harness import Figure, arguments, finish
+from harness import Figure, parser, publish
 
 from netsmith.arch import Arch
 from netsmith.nn.network import Network
@@ -219,10 +219,10 @@ def saved(module: torch.nn.Module, forward: Callable[[], torch.Tensor]) -> int:
 
 
 def main() -> None:
-    parser = arguments(__doc__)
-    parser.add_argument("--weights", choices=["own", "shared"], default="own")
-    parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("--weights", choices=["own", "shared"], default="own")
+    arguments.add_argument("--threads", type=int, default=1)
+    options = arguments.parse_args()
     torch.set_num_threads(options.threads)
     keep_memory()
     figures = []
@@ -231,14 +231,18 @@ def main() -> None:
         times, bytes_ = time_ratios(bench, rounds), saved_ratios(bench, 8)
         figures += [
             Figure(f"weight step over plain step, {name}", times["weight"], "x", "<= 1.03"),
-            Figure(f"two-path architecture step over plain step, {name}", times["architecture"], "x", "<= 1.2"),
+            Figure(
+                f"two-path architecture step over plain step, {name}", times["architecture"], "x", "<= 1.2"
+            ),
             Figure(f"ten REINFORCE samples over plain step, {name}", times["reinforce"], "x", "<= 3.3"),
             Figure(f"all paths at once over weight step, {name}", times["all"], "x", ">= 5.5"),
             Figure(f"saved bytes of weight step over plain, {name}", bytes_["weight"], "x", "<= 1.1"),
-            Figure(f"saved bytes of architecture step over plain, {name}", bytes_["architecture"], "x", "<= 1.1"),
+            Figure(
+                f"saved bytes of architecture step over plain, {name}", bytes_["architecture"], "x", "<= 1.1"
+            ),
             Figure(f"saved bytes of all paths over weight step, {name}", bytes_["all"], "x", ">= 6"),
         ]
-    finish(figures, options)
+    publish(figures, options.json)
 
 
 if __name__ == "__main__":

@@ -38,5 +38,5 @@ def derive(paths: Paths, costs: AdditiveCost, limit: float, number: int, seed: i
         if costs.of(choices) <= limit:
             found.add(choices)
     archs = [Arch(paths.space.id, choices) for choices in found]
-    archs.sort(key=lambda arch: (-float(paths.log_probability(arch)), arch.choices))
+    archs.sort(key=lambda arch: (-float(paths.log_probability(arch).detach()), arch.choices))
     return archs[:number]

@@ -18,6 +18,7 @@ from torch import nn
 
 from netsmith.errors import SpaceError
 from netsmith.nn.blocks import MBConv, build_block
+from netsmith.nn.layers import convolve_depthwise
 from netsmith.plan import Block
 
 
@@ -60,11 +61,7 @@ class SharedWeights(nn.Module):
         self.options = tuple(options)
         kernel, hidden = max(b.kernel for b in convs), max(b.hidden for b in convs)
         largest = cast(MBConv, build_block(replace(convs[0], kernel=kernel, hidden=hidden)))
-        self.expand = (
-            _conv(largest.expand).weight
-            if _expands(max(convs, key=lambda b: b.hidden))
-            else None
-        )
+        self.expand = _conv(largest.expand).weight if _expands(max(convs, key=lambda b: b.hidden)) else None
         self.depthwise = largest.depthwise.weight
         self.project = _conv(largest.project).weight
         self.norms = nn.ModuleDict(
@@ -79,9 +76,7 @@ class SharedWeights(nn.Module):
         norms = cast(nn.ModuleDict, self.norms[str(choice)])
         expand, depthwise, project = self._slices(block)
         out: torch.Tensor = x if expand is None else norms["expand"](F.conv2d(x, expand))
-        out = norms["depthwise"](
-            F.conv2d(out, depthwise, None, block.stride, block.kernel // 2, groups=block.hidden)
-        )
+        out = norms["depthwise"](convolve_depthwise(out, depthwise.contiguous(), block.stride))
         out = norms["project"](F.conv2d(out, project))
         return x + out if block.shortcut else out
 

@@ -1,0 +1,103 @@
+"""``netsmith design``: the whole job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from netsmith.cli.output import TerminalProgress, milliseconds, print_json, print_table, size
+from netsmith.errors import SettingsError
+
+BUDGET_MISSED = 3
+
+Limit = Annotated[str | None, typer.Option(metavar="LIMIT")]
+
+
+def design(
+    data: Annotated[
+        str | None, typer.Argument(help="'digits', a folder of class folders, IDX, CIFAR, .npz or Parquet")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="such as onnxruntime:threads=1; see netsmith devices")
+    ] = None,
+    latency: Annotated[str | None, typer.Option(help="most milliseconds of one image, such as 0.2ms")] = None,
+    memory: Annotated[str | None, typer.Option(help="most memory while running, such as 4MB")] = None,
+    size_: Annotated[str | None, typer.Option("--size", help="most bytes of the file, such as 1MB")] = None,
+    macs: Annotated[str | None, typer.Option(help="most multiply-adds of one image, such as 30M")] = None,
+    params: Annotated[str | None, typer.Option(help="most learned numbers, such as 500k")] = None,
+    budget: Annotated[str | None, typer.Option(help="work to spend: quick, standard, thorough")] = None,
+    seed: Annotated[int | None, typer.Option(help="the same seed gives the same archs")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder of the design; runs/NAME where not given")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with any of these settings")] = None,
+    space: Annotated[str | None, typer.Option(help="the set of architectures: mbconv")] = None,
+    width: Annotated[
+        float | None, typer.Option(help="width of the space; fitted to the budget otherwise")
+    ] = None,
+    strategy: Annotated[str | None, typer.Option(help="how to search: proxyless")] = None,
+    update: Annotated[str | None, typer.Option(help="of path probabilities: gradient, reinforce")] = None,
+    weights: Annotated[str | None, typer.Option(help="of the supernet: shared, own")] = None,
+    start: Annotated[str | None, typer.Option(help="train from: supernet, scratch")] = None,
+    baselines: Annotated[str | None, typer.Option(help="to compare with: none, quick, full")] = None,
+    augment: Annotated[str | None, typer.Option(help="auto, none, light, standard, strong")] = None,
+    image_size: Annotated[int | None, typer.Option(help="resize images to this many pixels")] = None,
+    test: Annotated[str | None, typer.Option(help="images to keep as the test part")] = None,
+    skip_bad: Annotated[bool | None, typer.Option("--skip-bad", help="leave out unreadable images")] = None,
+    search_epochs: Annotated[int | None, typer.Option(help="epochs of the search")] = None,
+    epochs: Annotated[int | None, typer.Option(help="epochs of each training")] = None,
+    json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
+) -> None:
+    """Design a network for images, a device and a budget; go on with it where it was stopped.
+
+    Exit status: 0 when the budget is met by measurement, 3 when it is not, 2 on an error.
+    """
+    options = {
+        "data": data, "device": device, "latency": latency, "memory": memory, "size": size_, "macs": macs,
+        "params": params, "budget": budget, "seed": seed, "space": space, "width": width,
+        "strategy": strategy, "update": update, "weights": weights, "start": start,
+        "baselines": baselines, "augment": augment, "image_size": image_size, "test": test,
+        "skip_bad": skip_bad, "search_epochs": search_epochs, "epochs": epochs,
+    }  # fmt: skip
+    given = {name: value for name, value in options.items() if value is not None}
+    from netsmith.pipeline.settings import merge, read_toml
+
+    values = read_toml(config) if config is not None else {}
+    if "out" in values and out is not None:
+        raise SettingsError("'out' is given both in the configuration file and as an option; give it once")
+    folder = values.pop("out", None) or out
+    settings = merge(values, given)
+    path = (
+        Path(folder) if folder is not None else Path("runs") / f"{Path(settings.data).stem}-{settings.seed}"
+    )
+
+    from netsmith.pipeline.design import run
+
+    with TerminalProgress() as progress:
+        answer = run(settings, path, progress=progress)
+    print_json(answer.result) if json else _show(answer.result, path)
+    if not answer.budget_met:
+        raise typer.Exit(BUDGET_MISSED)
+
+
+def _show(result: dict[str, Any], folder: Path) -> None:
+    """Print the answer beside its baselines."""
+    networks = {"this design": result, **result["baselines"]}
+    rows = [
+        [
+            name,
+            f"{100 * item['accuracy_exported']:.2f} %",
+            milliseconds(item["latency_ms"]),
+            size(item["size_bytes"]),
+            size(item["peak_bytes"]),
+            f"{item['macs'] / 1e6:.3g} M",
+        ]
+        for name, item in networks.items()
+    ]
+    print_table(("network", "test accuracy", "latency, measured", "file", "peak memory", "MACs"), rows)
+    limits = ", ".join(f"{name} {limit:.6g}" for name, limit in result["budget"].items()) or "none"
+    if result["budget_met"]:
+        typer.echo(f"budget met by measurement on {result['device']}: {limits}")
+    else:
+        typer.echo(f"BUDGET MISSED ({limits}): {'; '.join(result['reasons'])}")
+    typer.echo(f"report: {folder / 'report.html'}")

@@ -1,0 +1,48 @@
+"""``netsmith profile``: the latency table of a device, and how well it predicts."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Annotated
+
+import typer
+
+from netsmith.cli.output import TerminalProgress, print_json, print_table
+from netsmith.errors import SettingsError, nearest
+
+
+def profile(
+    device: Annotated[str, typer.Option(help="such as onnxruntime:threads=1")] = "onnxruntime",
+    space: Annotated[str, typer.Option(help="the set of architectures: mbconv")] = "mbconv",
+    input_: Annotated[str, typer.Option("--input", help="channels x height x width")] = "3x32x32",
+    classes: Annotated[int, typer.Option(min=2, help="labels to tell apart")] = 10,
+    width: Annotated[float, typer.Option(help="width of the space")] = 1.0,
+    json: Annotated[bool, typer.Option("--json", help="print table and errors as JSON")] = False,
+) -> None:
+    """Build the latency table of a space on a device, and print its error on networks never used for it."""
+    if space != "mbconv":
+        raise SettingsError(f"unknown space '{space}'{nearest(space, ['mbconv'])}; known: mbconv")
+    match = re.fullmatch(r"(\d+)x(\d+)x(\d+)", input_)
+    if match is None:
+        raise SettingsError(f"input is channels x height x width, such as 1x28x28; got '{input_}'")
+    channels, height, image_width = map(int, match.groups())
+
+    from netsmith.devices.bench import Bench
+    from netsmith.devices.device import parse
+    from netsmith.latency.profile import profile as build
+    from netsmith.spaces.mbconv import mbconv
+
+    chosen = mbconv((channels, height, image_width), classes, width=width)
+    bench = Bench(parse(device))
+    started = time.perf_counter()
+    with TerminalProgress() as progress:
+        progress.stage(f"Profiling {len(chosen.blocks)} blocks of {chosen.id}")
+        model = build(chosen, bench, on_progress=progress.update)
+    seconds = time.perf_counter() - started
+    if json:
+        print_json({"space": chosen.id, "seconds": seconds, **model.to_dict()})
+        return
+    rows = [[block.key, f"{model.block_ms(block):.4f}"] for block in chosen.blocks]
+    print_table((f"block on {bench.device.name}", "ms in a network"), rows, title=chosen.id)
+    typer.echo(f"{model.heldout.describe()}; {seconds:.0f} s")

@@ -1,0 +1,136 @@
+"""The answer of a design, read from its folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.torch import load as read_safetensors
+from torch import nn
+
+from netsmith.arch import Arch
+from netsmith.data.decode import read_pixels
+from netsmith.devices.device import parse
+from netsmith.errors import FolderError
+from netsmith.nn.network import Network
+from netsmith.nn.preprocess import Normalize
+from netsmith.plan import Plan
+
+MAX_JSON_BYTES, MAX_WEIGHT_BYTES = 64 * 2**20, 4 * 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the exported file says of an image: the probability of every label."""
+
+    image: Path
+    probabilities: dict[str, float]
+
+    @property
+    def label(self) -> str:
+        """The most probable label."""
+        return max(self.probabilities, key=self.probabilities.__getitem__)
+
+    @property
+    def probability(self) -> float:
+        """The probability of the most probable label, 0..1."""
+        return self.probabilities[self.label]
+
+
+@dataclass(frozen=True)
+class Design:
+    """A finished design. ``result`` holds every figure; the properties are those used most."""
+
+    folder: Path
+    result: dict[str, Any]
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Design:
+        """Read a finished design. Raises :class:`FolderError` where the folder holds none."""
+        return cls(Path(folder), read_json(Path(folder) / "result.json"))
+
+    @property
+    def arch(self) -> Arch:
+        """The arch that was chosen."""
+        return Arch.from_dict(self.result["arch"])
+
+    @property
+    def accuracy(self) -> float:
+        """The share of the test part that is classified right, 0..1."""
+        return float(self.result["accuracy"])
+
+    @property
+    def latency_ms(self) -> float:
+        """The measured median of one image on the device, in milliseconds."""
+        return float(self.result["latency_ms"])
+
+    @property
+    def budget_met(self) -> bool:
+        """Whether every limit was kept, by measurement."""
+        return bool(self.result["budget_met"])
+
+    @property
+    def front(self) -> list[dict[str, Any]]:
+        """The measured archs that nothing measured beats in both error and latency, fastest first."""
+        return list(self.result["front"])
+
+    @cached_property
+    def module(self) -> nn.Module:
+        """The trained network with its preprocessing: uint8 pixels (N, C, H, W) -> logits (N, classes)."""
+        described = read_json(self.folder / "arch.json")
+        network = Network(Plan.from_list(described["plan"]))
+        path = self.folder / "model.safetensors"
+        try:
+            if path.stat().st_size > MAX_WEIGHT_BYTES:
+                raise FolderError(f"{path} is over {MAX_WEIGHT_BYTES} bytes; Netsmith did not write it")
+            network.load_state_dict(read_safetensors(path.read_bytes()))
+        except (OSError, SafetensorError, RuntimeError) as error:
+            raise FolderError(f"{path} does not hold the weights of arch.json: {error}") from None
+        return nn.Sequential(Normalize(described["mean"], described["std"]), network).eval()
+
+    @property
+    def exported(self) -> Path:
+        """The exported file, in the format of the device's runtime."""
+        return self.folder / str(self.result["exported"])
+
+    def export(self, path: str | Path) -> Path:
+        """Copy the exported file to ``path``."""
+        return Path(shutil.copyfile(self.exported, path))
+
+    def predict(self, images: Sequence[str | Path]) -> list[Prediction]:
+        """Classify image files with the exported file in the device's runtime.
+
+        Raises :class:`netsmith.errors.DataError` for a file that is not an image.
+        """
+        described = read_json(self.folder / "labels.json")
+        device, model = parse(str(self.result["device"])), self.exported.read_bytes()
+        shape = tuple(read_json(self.folder / "arch.json")["input_shape"])
+        predictions = []
+        for image in images:
+            logits = device.prepare(model, read_pixels(Path(image), shape)[None])()[0]
+            shares = np.exp(logits - logits.max())
+            pairs = zip(described["labels"], (shares / shares.sum()).tolist(), strict=True)
+            predictions.append(Prediction(Path(image), dict(pairs)))
+        return predictions
+
+
+def read_json(path: Path) -> Any:
+    """Read one of a design's JSON files. Raises :class:`FolderError` where it is missing or damaged."""
+    try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise FolderError(f"{path} is over {MAX_JSON_BYTES} bytes; Netsmith did not write it")
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FolderError(
+            f"{path.parent} holds no {path.name}: there is no finished design. "
+            f"Run `netsmith design ... --out {path.parent}` to its end first"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise FolderError(f"cannot read {path}: {error}") from None

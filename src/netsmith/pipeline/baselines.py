@@ -1,0 +1,87 @@
+"""The networks that a design must beat: MobileNetV2 at several widths, and the best random arch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from random import Random
+
+from netsmith.arch import Arch
+from netsmith.errors import BudgetError
+from netsmith.pipeline.finish import Finished, finish
+from netsmith.pipeline.reach import figures
+from netsmith.pipeline.seek import Chooser
+from netsmith.pipeline.work import Work
+from netsmith.plan import Plan
+from netsmith.search.additive import AdditiveCost
+from netsmith.search.random import RandomSearch
+from netsmith.spaces.mobilenetv2 import mobilenetv2
+from netsmith.train import Recipe
+
+WIDTHS = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.4)
+RANDOM_ARCHS = 8
+# Random archs are drawn near the limit: what is far under it wastes the budget, and would be a straw man.
+NEAR = 0.85
+
+
+def baselines(work: Work, chooser: Chooser, recipe: Recipe) -> Iterator[Finished]:
+    """Train the baselines that the settings ask for, by the design's own recipe."""
+    asked = work.settings.baselines
+    if asked == "none":
+        return
+    for width in _widths(work, every=asked == "full"):
+        name = f"mobilenetv2-{width:g}"
+        work.progress.stage(f"Baseline {name}")
+        plan = mobilenetv2(work.splits.input_shape, work.splits.classes, width)
+        yield finish(work, name, "mobilenetv2", plan, recipe, arch=None, start=None)
+    arch = _best_random(work, chooser)
+    if arch is not None:
+        work.progress.stage("Baseline random")
+        start = chooser.search.supernet.extract(arch) if work.settings.start == "supernet" else None
+        plan = chooser.search.space.plan(arch)
+        yield finish(work, "random", "random", plan, recipe, arch=arch, start=start)
+
+
+def _widths(work: Work, every: bool) -> list[float]:
+    """Every width, or the widest within the budget (the narrowest where none is)."""
+    if every:
+        return list(WIDTHS)
+
+    def choose() -> dict[str, float]:
+        chosen = WIDTHS[0]
+        for width in WIDTHS:
+            plan: Plan = mobilenetv2(work.splits.input_shape, work.splits.classes, width)
+            if work.budget.broken(figures(plan, work.bench)):
+                break
+            chosen = width
+        return {"width": chosen}
+
+    return [work.once("baseline", choose)["width"]]
+
+
+def _best_random(work: Work, chooser: Chooser) -> Arch | None:
+    """The best on the supernet's weights of some random archs near the limit that keep it as measured."""
+    space, costs = chooser.search.space, chooser.costs
+
+    def draw(rng: Random) -> Arch:
+        return space.arch(costs.sample(rng, chooser.target, NEAR * chooser.target))
+
+    def draw_any(rng: Random) -> Arch:
+        return space.arch(costs.sample(rng, chooser.target))
+
+    searcher = RandomSearch(draw if _reaches(costs, chooser.target) else draw_any, work.settings.seed)
+    try:
+        trials = [chooser.score(searcher.ask(), stage="random") for _ in range(RANDOM_ARCHS)]
+    except BudgetError:
+        return None
+    scored = sorted((t for t in trials if t.valid), key=lambda t: t.figures["error"])
+    kept = [trial for trial in chooser.measure(scored) if trial.valid]
+    return kept[0].arch if kept else None
+
+
+def _reaches(costs: AdditiveCost, target: float) -> bool:
+    """Whether there are archs between NEAR and the target."""
+    try:
+        costs.sample(Random(0), target, NEAR * target)
+    except BudgetError:
+        return False
+    return True

@@ -1,0 +1,170 @@
+"""Training a network of a design to its end, and proving what its exported file does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from netsmith.arch import Arch
+from netsmith.data import mix
+from netsmith.devices.measure import Latency
+from netsmith.devices.memory import footprint
+from netsmith.nn.count import count_plan
+from netsmith.nn.network import Network
+from netsmith.nn.preprocess import Normalize
+from netsmith.pipeline.networks import spread, test_exported, worst_difference
+from netsmith.pipeline.work import EVALUATION_BATCH, Work
+from netsmith.plan import Plan
+from netsmith.train import EpochFigures, Recipe, evaluate, fit_recipe, train
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A trained network of a design with its exported file; ``module`` takes normalised images."""
+
+    name: str
+    kind: str
+    plan: Plan
+    arch: Arch | None
+    module: Network
+    model: bytes
+    validation_accuracy: float
+    train_seconds: float
+
+
+def training_recipe(work: Work, plan: Plan) -> Recipe:
+    """Return the recipe of the design's training, which its baselines share."""
+    macs = count_plan(plan).macs
+    return fit_recipe(len(work.splits.train), macs, work.settings.budget, epochs=work.settings.epochs)
+
+
+def finish(
+    work: Work, name: str, kind: str, plan: Plan, recipe: Recipe, *, arch: Arch | None, start: Network | None
+) -> Finished:
+    """Train ``plan`` from ``start``'s weights (from scratch where None), and export it.
+
+    A training that was killed goes on from its checkpoint.
+    """
+    module = start
+    if module is None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(work.settings.seed)
+            module = Network(plan)
+    written = {record["epoch"] for record in work.journal.all("train_epoch", name=name)}
+
+    def on_epoch(figures: EpochFigures) -> None:
+        if figures.epoch not in written:
+            work.journal.write(
+                "train_epoch",
+                name=name,
+                epoch=figures.epoch,
+                loss=figures.train_loss,
+                validation_loss=figures.loss,
+                accuracy=figures.accuracy,
+                lr=figures.lr,
+                seconds=figures.seconds,
+            )
+        note = f"loss {figures.train_loss:.3f}, validation accuracy {figures.accuracy:.4f}"
+        work.progress.update(figures.epoch + 1, figures.epochs, note)
+
+    splits, policy = work.splits, work.policy
+    mixes = policy.mixup > 0 or policy.cutmix > 0
+    outcome = train(
+        module,
+        work.loader(splits.train, recipe.batch_size, augment=True, salt=4),
+        work.loader(splits.validation, EVALUATION_BATCH, augment=False, shuffle=False),
+        recipe,
+        seed=work.settings.seed,
+        checkpoint=work.folder.checkpoints / f"train-{name}.safetensors",
+        on_epoch=on_epoch,
+        mix=partial(_mix, splits.classes, policy) if mixes else None,
+    )
+    module.cpu().eval()
+    return Finished(
+        name=name,
+        kind=kind,
+        plan=plan,
+        arch=arch,
+        module=module,
+        model=_export(work, module, name),
+        validation_accuracy=outcome.last.accuracy,
+        train_seconds=outcome.seconds,
+    )
+
+
+def deployable(work: Work, module: Network) -> nn.Sequential:
+    """Return the module with its preprocessing: pixels 0..255 (N, C, H, W) to logits (N, classes)."""
+    return nn.Sequential(Normalize(work.splits.mean, work.splits.std), module).eval()
+
+
+def report_figures(
+    work: Work, network: Finished, latency: Latency, predicted_ms: float | None
+) -> dict[str, Any]:
+    """Return the figures of a finished network as they stand in ``result.json``. Reads the test part."""
+    splits, device = work.splits, work.bench.device
+    module = deployable(work, network.module)
+    test = work.loader(splits.test, EVALUATION_BATCH, augment=False, shuffle=False)
+    exported = test_exported(device, network.model, splits.test)
+    used = footprint(device, network.model, splits.input_shape, input_type="uint8")
+    counts = count_plan(network.plan)
+    return {
+        "kind": network.kind,
+        "arch": None if network.arch is None else network.arch.to_dict(),
+        "params": counts.params,
+        "macs": counts.macs,
+        "size_bytes": len(network.model),
+        "peak_bytes": used.peak_bytes,
+        "load_ms": used.load_ms,
+        "validation_accuracy": network.validation_accuracy,
+        "accuracy": evaluate(network.module, test).accuracy,
+        "accuracy_exported": exported.accuracy,
+        "confusion": exported.confusion,
+        "parity_worst": worst_difference(device, module, network.model, splits.validation),
+        "latency_ms": latency.median_ms,
+        "latency_ms_spread": spread(latency),
+        "latency_ms_predicted": predicted_ms,
+        "train_seconds": network.train_seconds,
+    }
+
+
+def broken_limits(work: Work, figures: Mapping[str, Any]) -> str:
+    """Say which limits the measured ``figures`` break, or return ``""``."""
+    names = work.budget.limits()
+    return work.budget.broken({name: figures[name] for name in names if figures.get(name) is not None})
+
+
+def _export(work: Work, module: Network, name: str) -> bytes:
+    """Export with what a user of the file must know inside it."""
+    splits = work.splits
+    metadata = {
+        "netsmith.network": name,
+        "netsmith.labels": json.dumps(splits.label_names),
+        "netsmith.input": json.dumps(input_description(splits.input_shape)),
+    }
+    device = work.bench.device
+    return device.export(deployable(work, module), splits.input_shape, input_type="uint8", metadata=metadata)
+
+
+def input_description(shape: Sequence[int]) -> dict[str, Any]:
+    """Return what pixels the exported file takes."""
+    channels, height, width = shape
+    return {
+        "layout": "NCHW",
+        "type": "uint8",
+        "range": [0, 255],
+        "channels": "RGB" if channels == 3 else "grey" if channels == 1 else channels,
+        "height": height,
+        "width": width,
+    }
+
+
+def _mix(
+    classes: int, policy: Any, x: torch.Tensor, y: torch.Tensor, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    return mix(x, y, classes, policy, generator)

@@ -1,0 +1,115 @@
+"""The folder of a design: its settings, its journal, its files, and one process at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import filelock
+
+from netsmith.errors import FolderError
+from netsmith.journal import Journal
+from netsmith.pipeline.settings import Settings, read_toml
+
+LEAST_FREE_BYTES = 200 * 2**20
+
+
+class DesignFolder:
+    """An open, locked folder. Use it as a context; leaving it lets the next process in.
+
+    A new folder is made and takes ``settings``; an old one must have been made with the same. Raises
+    :class:`FolderError` where it is locked, of another design, full or not writable.
+    """
+
+    def __init__(self, path: Path, settings: Settings) -> None:
+        self.path, self.settings = path, settings
+        self._make()
+        self._lock = filelock.FileLock(path / ".lock", timeout=0)
+
+    def __enter__(self) -> DesignFolder:
+        try:
+            self._lock.acquire()
+        except filelock.Timeout:
+            raise FolderError(
+                f"another process is designing in {self.path}; wait for it, or choose another --out"
+            ) from None
+        except OSError as error:
+            raise FolderError(f"cannot lock {self.path}: {error.strerror or error}") from None
+        try:
+            self._agree()
+            self.journal = Journal(self.path / "journal")
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.release()
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where unfinished work is kept."""
+        return self.path / "checkpoints"
+
+    def write_bytes(self, name: str, content: bytes) -> Path:
+        """Write a file of the folder whole or not at all."""
+        target = self.path / name
+        temporary = target.with_name(f".{target.name}.new")
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        except OSError as error:
+            with suppress(OSError):
+                temporary.unlink()
+            raise FolderError(
+                f"cannot write {target}: {error.strerror or error}; free some space and run the same "
+                "command again: it goes on where it was"
+            ) from None
+        return target
+
+    def write_json(self, name: str, value: Any) -> Path:
+        """Write JSON, indented; not-a-number is refused."""
+        return self.write_bytes(name, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+
+    def _make(self) -> None:
+        """Make the folder, and find out before any work whether it can be written and has room."""
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            probe = self.path / ".probe"
+            probe.write_bytes(b"x")
+            probe.unlink()
+            free = shutil.disk_usage(self.path).free
+        except OSError as error:
+            raise FolderError(
+                f"cannot write to {self.path}: {error.strerror or error}; choose another --out"
+            ) from None
+        if free < LEAST_FREE_BYTES:
+            raise FolderError(
+                f"{self.path} has {free / 2**20:.0f} MiB free; a design needs {LEAST_FREE_BYTES >> 20}. "
+                "Free some space or choose another --out"
+            )
+
+    def _agree(self) -> None:
+        """Write the settings of a new folder; compare those of an old one."""
+        path = self.path / "design.toml"
+        if not path.exists():
+            self.write_bytes("design.toml", self.settings.to_toml().encode())
+            return
+        old = Settings.from_mapping(read_toml(path))
+        if old != self.settings:
+            theirs, ours = old.to_toml().splitlines(), self.settings.to_toml().splitlines()
+            changed = sorted(set(theirs) ^ set(ours))
+            raise FolderError(
+                f"{self.path} holds another design; these settings differ: {'; '.join(changed)}. "
+                "Run it with its own settings, or choose another --out"
+            )

@@ -1,0 +1,76 @@
+"""From a trained module to proof: export, parity, figures in the device's own runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from netsmith.data import Images
+from netsmith.devices.bench import Bench
+from netsmith.devices.device import Device
+from netsmith.devices.measure import Latency
+from netsmith.export.parity import check_parity
+from netsmith.nn.network import Network
+from netsmith.nn.preprocess import Normalize
+from netsmith.plan import Plan
+
+TEST_BATCH = 500
+
+
+def deployed(plan: Plan, mean: tuple[float, ...], std: tuple[float, ...]) -> nn.Sequential:
+    """Return what is exported: pixels 0..255 (N, C, H, W) to logits (N, classes), weights untrained."""
+    return nn.Sequential(Normalize(mean, std), Network(plan)).eval()
+
+
+@dataclass(frozen=True)
+class Tested:
+    """What an exported file scored: accuracy 0..1 and, row by true label, how often each label came."""
+
+    accuracy: float
+    confusion: list[list[int]]
+
+
+def test_exported(device: Device, model: bytes, images: Images) -> Tested:
+    """Run the exported file over ``images`` in the device's runtime."""
+    classes = len(images.label_names)
+    confusion = np.zeros((classes, classes), np.int64)
+    places = torch.split(torch.arange(len(images)), TEST_BATCH)
+    for place, pixels in zip(places, images.stream(places), strict=True):
+        logits = device.prepare(model, pixels.numpy())()
+        np.add.at(confusion, (images.labels[place].numpy(), logits.argmax(1)), 1)
+    return Tested(float(np.trace(confusion) / confusion.sum()), confusion.tolist())
+
+
+def worst_difference(
+    device: Device, module: nn.Module, model: bytes, images: Images, most: int = 256
+) -> float:
+    """Return the largest difference of the exported file's outputs from the module's on real images.
+
+    Raises :class:`netsmith.errors.ExportError` beyond the tolerance.
+    """
+    pixels = images.fetch(torch.arange(min(most, len(images)))).numpy()
+    return check_parity(module, lambda batch: device.prepare(model, batch)(), pixels)
+
+
+def measure_exported(
+    bench: Bench, models: Mapping[str, bytes], input_shape: tuple[int, int, int], *, limit_s: float = 20.0
+) -> dict[str, Latency]:
+    """Time exported files in turn, one image of pixels a pass."""
+    runs = {name: bench.prepare(model, input_shape, input_type="uint8") for name, model in models.items()}
+    return bench.measure(runs, limit_s=limit_s)
+
+
+def spread(latency: Latency) -> dict[str, Any]:
+    """Return a latency's spread as it stands in ``result.json``."""
+    return {
+        "low": latency.low_ms,
+        "high": latency.quantile_ms(0.9),
+        "interval": list(latency.interval_ms),
+        "rounds": latency.rounds,
+        "wide": latency.wide,
+    }

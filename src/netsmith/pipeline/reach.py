@@ -1,0 +1,117 @@
+"""What a space can reach on a device, and the width at which the budget is worth using."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from netsmith.arch import Arch
+from netsmith.budget import Budget
+from netsmith.devices.bench import Bench
+from netsmith.errors import BudgetError
+from netsmith.nn.count import count_plan
+from netsmith.nn.network import Network
+from netsmith.plan import Plan
+from netsmith.spaces.chain import ChainSpace
+
+WIDTHS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.75, 0.9, 1.0, 1.2, 1.4, 1.7, 2.0, 2.5, 3.0, 4.0)
+BYTES_A_PARAMETER = 4
+# A typical arch may be this much over the budget: the search then buys width with shorter paths.
+TYPICAL_OVER_BUDGET = 1.1
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """The figures of the cheapest and the dearest arch of a space at one width."""
+
+    width: float
+    space: str
+    least: Mapping[str, float]
+    most: Mapping[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as JSON-ready values."""
+        return asdict(self)
+
+    def describe(self, limits: Mapping[str, float]) -> str:
+        """Say in a line what the space reaches for each limit."""
+        parts = [f"{name} {self.least[name]:.4g} to {self.most[name]:.4g} (limit {limit:.4g})"
+                 for name, limit in limits.items() if name in self.least]  # fmt: skip
+        return f"space {self.space} at width {self.width:g} reaches " + "; ".join(parts)
+
+
+def fit_width(
+    space_of: Callable[[float], ChainSpace], budget: Budget, bench: Bench, width: float | None = None
+) -> Reach:
+    """Choose the width at which a typical arch about uses up ``budget``, and say what it reaches.
+
+    Widths are tried from the narrowest up, by measuring a typical arch of each on the device. Raises
+    :class:`BudgetError`, naming the least, where the cheapest arch of the narrowest space is over budget.
+    """
+    if width is not None:
+        chosen = width
+        _check_reachable(space_of(width), budget, bench)
+    else:
+        _check_reachable(space_of(WIDTHS[0]), budget, bench)
+        chosen = _closest(space_of, budget, bench)
+    space = space_of(chosen)
+    least, most = (figures(space.plan(arch), bench) for arch in extremes(space))
+    return Reach(chosen, space.id, least, most)
+
+
+def figures(plan: Plan, bench: Bench) -> dict[str, float]:
+    """Return the latency, measured roughly, and the counts of a plan with untrained weights."""
+    timed = bench.time({"it": (Network(plan).eval(), plan.input_shape, "float32")}, width=0.03, limit_s=1.0)
+    counts = count_plan(plan)
+    return {
+        "latency_ms": timed["it"].median_ms,
+        "macs": float(counts.macs),
+        "params": float(counts.params),
+        "size_bytes": float(counts.params * BYTES_A_PARAMETER),
+    }
+
+
+def extremes(space: ChainSpace) -> tuple[Arch, Arch]:
+    """Return the arch of fewest and of most multiply-adds."""
+    macs = [[count_plan(Plan((block,))).macs for block in options] for options in space.edges]
+    cheapest = tuple(row.index(min(row)) for row in macs)
+    dearest = tuple(row.index(max(row)) for row in macs)
+    return space.arch(cheapest), space.arch(dearest)
+
+
+def typical(space: ChainSpace) -> Arch:
+    """Return an arch of middling options: the middle one of each edge and the one before, in turn."""
+    return space.arch(tuple(max(0, len(options) // 2 - i % 2) for i, options in enumerate(space.edges)))
+
+
+def _closest(space_of: Callable[[float], ChainSpace], budget: Budget, bench: Bench) -> float:
+    """The width whose typical arch is closest to the budget, in ratio."""
+    limits = budget.limits()
+    if not any(name in limits for name in ("latency_ms", "macs", "params", "size_bytes")):
+        return 1.0
+    best, best_distance = WIDTHS[0], math.inf
+    for width in WIDTHS:
+        space = space_of(width)
+        found = figures(space.plan(typical(space)), bench)
+        use = max(found[name] / limit for name, limit in limits.items() if name in found)
+        distance = abs(math.log(use / TYPICAL_OVER_BUDGET))
+        if distance < best_distance:
+            best, best_distance = width, distance
+        if use > TYPICAL_OVER_BUDGET:
+            break
+    return best
+
+
+def _check_reachable(space: ChainSpace, budget: Budget, bench: Bench) -> None:
+    cheapest, _ = extremes(space)
+    least = figures(space.plan(cheapest), bench)
+    broken = budget.broken(least)
+    if broken:
+        raise BudgetError(
+            f"no arch of space '{space.name}' for {space.input_shape} images keeps this budget on "
+            f"{bench.device.name}: even the least has {broken}. Ask for at least "
+            + ", ".join(f"{n} {least[n] * 1.05:.3g}" for n in budget.limits() if n in least)
+            + ", or for smaller images (image_size) or fewer stages"
+        )

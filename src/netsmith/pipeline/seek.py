@@ -1,0 +1,215 @@
+"""Searching: the supernet trained, then archs derived, scored on validation and measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Literal, cast
+
+import torch
+
+from netsmith.arch import Arch
+from netsmith.data import batch_generator
+from netsmith.errors import BudgetError
+from netsmith.nn.count import count_plan
+from netsmith.nn.preprocess import Normalize
+from netsmith.pipeline.networks import measure_exported
+from netsmith.pipeline.reach import BYTES_A_PARAMETER, typical
+from netsmith.pipeline.work import EVALUATION_BATCH, SEARCH_BATCH, Work
+from netsmith.plan import Plan
+from netsmith.search.additive import AdditiveCost
+from netsmith.spaces.chain import ChainSpace
+from netsmith.supernet.derive import derive
+from netsmith.supernet.objective import PathCosts
+from netsmith.supernet.search import ProxylessSearch, SearchEpoch, SearchRecipe
+from netsmith.train import Evaluation, evaluate, fit_recipe, recalibrate
+from netsmith.trial import Trial
+
+SCORED = {"quick": 12, "standard": 32, "thorough": 96}
+MEASURED = 5
+CALIBRATION_BATCHES = 8
+SCORING_IMAGES = 4000
+ROUNDS = 4
+WARMUP_SHARE = 0.4
+# The search aims a little below the limit, since a prediction is not a measurement.
+MARGIN = 0.98
+
+Costs = tuple[float, list[list[float]]]
+"""A constant and the cost of every option of every edge."""
+
+
+def search_recipe(work: Work, space: ChainSpace) -> SearchRecipe:
+    """Return the recipe of the search: as many epochs as one training of a typical arch may cost."""
+    asked = work.settings
+    macs = count_plan(space.plan(typical(space))).macs
+    epochs = asked.search_epochs or fit_recipe(len(work.splits.train), macs, asked.budget).epochs
+    return SearchRecipe(
+        epochs=max(2, epochs),
+        warmup_epochs=max(1, round(WARMUP_SHARE * max(2, epochs))),
+        weights=cast(Literal["shared", "own"], asked.weights),
+        update=cast(Literal["gradient", "reinforce"], asked.update),
+    )
+
+
+def binding_costs(work: Work, space: ChainSpace, latency: Costs) -> tuple[str, Costs, float]:
+    """Return the limit that a typical arch presses hardest on, its costs, and the value to aim at.
+
+    Latency, multiply-adds, parameters and size all add up over blocks. Without any of these limits the
+    aim is the latency of the dearest arch, which no arch is over.
+    """
+    limits = work.budget.limits()
+    tables: dict[str, Costs] = {"latency_ms": latency}
+    for name, scale in (("macs", 1), ("params", 1), ("size_bytes", BYTES_A_PARAMETER)):
+        figure = "params" if name == "size_bytes" else name
+        tables[name] = _counted(space, figure, scale)
+    choices = typical(space).choices
+    pressed = {
+        name: AdditiveCost(*tables[name]).of(choices) / limit
+        for name, limit in limits.items()
+        if name in tables
+    }
+    if not pressed:
+        return "latency_ms", latency, AdditiveCost(*latency).most
+    name = max(pressed, key=pressed.__getitem__)
+    return name, tables[name], limits[name] * MARGIN
+
+
+def run_search(work: Work, space: ChainSpace, costs: Costs, target: float) -> ProxylessSearch:
+    """Train the supernet and its path probabilities, from the checkpoint where there is one."""
+    asked, splits = work.settings, work.splits
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    recipe = search_recipe(work, space)
+    search = ProxylessSearch(space, PathCosts.of(*costs), target, recipe, asked.seed, device)
+    written = {record["epoch"] for record in work.journal.all("search_epoch")}
+
+    def on_epoch(figures: SearchEpoch) -> None:
+        if figures.epoch not in written:
+            work.journal.write("search_epoch", **figures.to_dict())
+        note = f"loss {figures.loss:.3f}, expected {figures.expected_ms:.4g} of {target:.4g}"
+        work.progress.update(figures.epoch + 1, recipe.epochs, note)
+
+    search.run(
+        work.loader(splits.train, SEARCH_BATCH, augment=True, salt=1),
+        work.loader(splits.validation, SEARCH_BATCH, augment=True, salt=2),
+        checkpoint_path=work.folder.checkpoints / "search.safetensors",
+        on_epoch=on_epoch,
+    )
+    return search
+
+
+class Chooser:
+    """Finds archs that keep the budget by measurement, and ranks them by accuracy on validation."""
+
+    def __init__(
+        self, work: Work, search: ProxylessSearch, figure: str, costs: Costs, latency: Costs, target: float
+    ) -> None:
+        self.work, self.search, self.figure, self.target = work, search, figure, target
+        self.costs, self.latency = AdditiveCost(*costs), AdditiveCost(*latency)
+        self._normalize = Normalize(work.splits.mean, work.splits.std)
+        splits = work.splits
+        images = splits.validation
+        if len(images) > SCORING_IMAGES:
+            order = torch.randperm(len(images), generator=batch_generator(0, "scoring"))
+            images = images.subset(order[:SCORING_IMAGES])
+        self._validation = work.loader(images, EVALUATION_BATCH, augment=False, shuffle=False)
+        self._calibration = work.loader(splits.train, EVALUATION_BATCH, augment=False, salt=3)
+
+    def choose(self) -> list[Trial]:
+        """Return the measured trials that keep the budget, best first; none where none was found.
+
+        Where everything measured misses the budget, the search goes on tighter by as much as it missed.
+        """
+        limit = self.target
+        for round_number in range(ROUNDS):
+            try:
+                archs = self._derive(limit, round_number)
+            except BudgetError:
+                break
+            scored = sorted((self.score(arch) for arch in archs), key=lambda t: t.figures["error"])
+            measured = self.measure([trial for trial in scored if trial.valid][:MEASURED])
+            kept = [trial for trial in measured if trial.valid]
+            if kept:
+                return sorted(kept, key=lambda t: t.figures["error"])
+            limit *= 0.99 * self._overshoot(measured)
+        return []
+
+    def score(self, arch: Arch, stage: str = "derive") -> Trial:
+        """Return the trial of ``arch`` with its counts and its validation error on the supernet's weights."""
+        known = self._known(stage, arch)
+        if known is not None:
+            return known
+        plan, started = self.search.space.plan(arch), time.perf_counter()
+        counts = count_plan(plan)
+        figures = {
+            "latency_ms_predicted": self.latency.of(arch.choices),
+            "macs": float(counts.macs),
+            "params": float(counts.params),
+            "size_bytes": float(counts.params * BYTES_A_PARAMETER),
+        }
+        reason = self.work.budget.broken(figures)
+        if not reason:
+            figures["error"] = 1 - self._evaluate(arch).accuracy
+        return self._write(stage, Trial(arch, figures, reason), time.perf_counter() - started)
+
+    def measure(self, trials: Sequence[Trial]) -> list[Trial]:
+        """Return the trials with their measured latency and size, exported with untrained weights."""
+        known = {t.arch: self._known("measure", t.arch) for t in trials}
+        missing = [t for t in trials if known[t.arch] is None]
+        device = self.work.bench.device
+        shape = self.work.splits.input_shape
+        models = {t.arch.digest: device.export(self._exportable(t.arch), shape, input_type="uint8")
+                  for t in missing}  # fmt: skip
+        latencies = measure_exported(self.work.bench, models, shape) if missing else {}
+        for trial in missing:
+            latency = latencies[trial.arch.digest]
+            figures = {
+                **trial.figures,
+                "latency_ms": latency.median_ms,
+                "size_bytes": float(len(models[trial.arch.digest])),
+            }
+            # The upper end of the interval: a median that is within only by luck is not within.
+            doubted = {**figures, "latency_ms": latency.interval_ms[1]}
+            known[trial.arch] = self._write(
+                "measure", Trial(trial.arch, figures, self.work.budget.broken(doubted)), 0.0
+            )
+        return [cast(Trial, known[t.arch]) for t in trials]
+
+    def _derive(self, limit: float, round_number: int) -> list[Arch]:
+        number = SCORED[self.work.settings.budget]
+        seed = self.work.settings.seed * 1009 + round_number
+        return derive(self.search.paths, self.costs, limit, number, seed)
+
+    def _overshoot(self, measured: Sequence[Trial]) -> float:
+        """How much of what was measured the budget allows, at most 0.97; 0.9 where nothing was measured."""
+        limits = self.work.budget.limits()
+        shares = [limits[name] / trial.figures[name]
+                  for trial in measured for name in limits if name in trial.figures]  # fmt: skip
+        return min([0.97, max(shares)]) if shares else 0.9
+
+    def _exportable(self, arch: Arch) -> torch.nn.Module:
+        return torch.nn.Sequential(self._normalize, self.search.supernet.extract(arch)).eval()
+
+    def _evaluate(self, arch: Arch) -> Evaluation:
+        network = self.search.supernet.extract(arch).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        recalibrate(network, self._calibration, CALIBRATION_BATCHES)
+        return evaluate(network, self._validation)
+
+    def _known(self, stage: str, arch: Arch) -> Trial | None:
+        record = self.work.journal.last("trial", stage=stage, digest=arch.digest)
+        return None if record is None else Trial.from_dict(record["trial"])
+
+    def _write(self, stage: str, trial: Trial, seconds: float) -> Trial:
+        self.work.journal.write(
+            "trial", stage=stage, digest=trial.arch.digest, trial=trial.to_dict(), seconds=round(seconds, 3)
+        )
+        return trial
+
+
+def _counted(space: ChainSpace, figure: str, scale: float) -> Costs:
+    """The costs of a count that adds up over blocks."""
+
+    def of(*blocks: object) -> float:
+        return scale * float(getattr(count_plan(Plan(blocks)), figure))  # type: ignore[arg-type]
+
+    constant = of(*space.stem) + of(*space.head)
+    return constant, [[of(block) for block in options] for options in space.edges]

@@ -1,0 +1,157 @@
+"""What was asked of a design, as a value: from the command line, a TOML file or Python, all alike."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from netsmith.budget import Budget, read_quantity
+from netsmith.errors import SettingsError, nearest
+
+EFFORTS = ("quick", "standard", "thorough")
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "budget": EFFORTS,
+    "space": ("mbconv",),
+    "strategy": ("proxyless",),
+    "update": ("gradient", "reinforce"),
+    "weights": ("shared", "own"),
+    "start": ("supernet", "scratch"),
+    "baselines": ("none", "quick", "full"),
+    "augment": ("auto", "none", "light", "standard", "strong"),
+}
+_LIMITS = {
+    "latency": "latency_ms",
+    "memory": "peak_bytes",
+    "size": "size_bytes",
+    "macs": "macs",
+    "params": "params",
+}
+MAX_TOML_BYTES = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that decides a design's answer; the names are those of the options and TOML keys.
+
+    ``latency``, ``memory``, ``size``, ``macs`` and ``params`` are limits, as numbers or as text with a unit
+    (``"0.2ms"``). ``budget`` is how much work may be spent: quick, standard or thorough. ``stages`` replaces
+    the space's layout: rows of ``width``, ``blocks``, ``stride``.
+    """
+
+    data: str
+    device: str = "onnxruntime"
+    latency: str | float | None = None
+    memory: str | float | None = None
+    size: str | float | None = None
+    macs: str | float | None = None
+    params: str | float | None = None
+    budget: str = "standard"
+    seed: int = 0
+    space: str = "mbconv"
+    width: float | None = None
+    stages: tuple[tuple[int, int, int], ...] | None = None
+    strategy: str = "proxyless"
+    update: str = "gradient"
+    weights: str = "shared"
+    start: str = "supernet"
+    baselines: str = "quick"
+    augment: str = "auto"
+    image_size: int | None = None
+    test: str | None = None
+    skip_bad: bool = False
+    search_epochs: int | None = None
+    epochs: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, allowed in _CHOICES.items():
+            value = getattr(self, name)
+            if value not in allowed:
+                raise SettingsError(
+                    f"{name} is one of {', '.join(allowed)}; got {value!r}{nearest(str(value), allowed)}"
+                )
+        for name in ("search_epochs", "epochs", "image_size"):
+            value = getattr(self, name)
+            if value is not None and (type(value) is not int or value < 1):
+                raise SettingsError(f"{name} is a whole number from 1 up; got {value!r}")
+        if type(self.seed) is not int or not 0 <= self.seed < 2**31:
+            raise SettingsError(f"seed is a whole number from 0 to {2**31 - 1}; got {self.seed!r}")
+        if not isinstance(self.data, str) or not self.data:
+            raise SettingsError("data names the images: 'digits', a folder or a file")
+        self.limits()
+
+    def limits(self) -> Budget:
+        """Return the limits that an answer must keep."""
+        asked = {name: getattr(self, name) for name in _LIMITS}
+        return Budget(**{_LIMITS[k]: read_quantity(v, _LIMITS[k]) for k, v in asked.items() if v is not None})
+
+    def to_toml(self) -> str:
+        """Return the settings as a TOML document; :func:`read_settings` reads it back."""
+        return tomli_w.dumps({k: _plain(v) for k, v in asdict(self).items() if v is not None})
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> Settings:
+        """Make settings from names and values. Raises :class:`SettingsError` on an unknown name."""
+        known = {field.name for field in fields(cls)}
+        for name in values:
+            if name not in known:
+                raise SettingsError(
+                    f"unknown setting '{name}'{nearest(name, known)}; known: {', '.join(sorted(known))}"
+                )
+        values = dict(values)
+        if values.get("stages") is not None:
+            values["stages"] = _read_stages(values["stages"])
+        if "data" not in values:
+            raise SettingsError("a design needs data: 'digits', a folder or a file of images")
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise SettingsError(f"a setting has a value of the wrong type: {error}") from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the values of a TOML file. Raises :class:`SettingsError` where it cannot be read."""
+    try:
+        if path.stat().st_size > MAX_TOML_BYTES:
+            raise SettingsError(f"{path} is over {MAX_TOML_BYTES} bytes; settings are not that long")
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"cannot read settings from {path}: {error}") from None
+
+
+def merge(config: Mapping[str, Any], options: Mapping[str, Any]) -> Settings:
+    """Join a file's values and the options given beside it.
+
+    The same setting in both is an error even where the values agree, so that there is one place to look.
+    """
+    both = sorted(set(config) & set(options))
+    if both:
+        raise SettingsError(
+            f"given both in the configuration file and as options: {', '.join(both)}; give each once"
+        )
+    return Settings.from_mapping({**config, **options})
+
+
+def _read_stages(rows: Any) -> tuple[tuple[int, int, int], ...]:
+    names = ("width", "blocks", "stride")
+    stages = []
+    for row in rows if isinstance(rows, list | tuple) else [rows]:
+        known = not isinstance(row, Mapping) or set(row) == set(names)
+        values = [row.get(name) for name in names] if isinstance(row, Mapping) else list(row)
+        if not known or len(values) != 3 or not all(type(value) is int for value in values):
+            raise SettingsError(
+                f"a stage is {{width = 24, blocks = 4, stride = 2}} in whole numbers; got {row!r}"
+            )
+        width, blocks, stride = (int(str(value)) for value in values)
+        stages.append((width, blocks, stride))
+    return tuple(stages)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value

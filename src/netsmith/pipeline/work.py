@@ -1,0 +1,128 @@
+"""What every step of a design works with: data, device, space, loaders, and the journal's memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from netsmith.budget import Budget
+from netsmith.data import AugmentPolicy, Images, Loader, Splits, choose_policy, load, named_policy, split
+from netsmith.data.sources.dataset import MapDataset
+from netsmith.devices.bench import Bench
+from netsmith.devices.device import parse
+from netsmith.errors import FolderError
+from netsmith.pipeline.folder import DesignFolder
+from netsmith.pipeline.progress import Progress
+from netsmith.pipeline.settings import Settings
+from netsmith.spaces.chain import ChainSpace
+from netsmith.spaces.mbconv import Stage, mbconv
+
+SEARCH_BATCH, EVALUATION_BATCH = 64, 256
+
+
+class Work:
+    """The open folder of a design with everything that its settings stand for, made when first needed.
+
+    ``source`` is what to read images from: the settings' ``data``, or a PyTorch dataset in its place.
+    """
+
+    def __init__(self, folder: DesignFolder, source: str | MapDataset, progress: Progress) -> None:
+        self.folder, self.source, self.progress = folder, source, progress
+        self.journal = folder.journal
+
+    @property
+    def settings(self) -> Settings:
+        """What was asked."""
+        return self.folder.settings
+
+    @cached_property
+    def budget(self) -> Budget:
+        """The limits to keep."""
+        return self.settings.limits()
+
+    @cached_property
+    def splits(self) -> Splits:
+        """Train, validation and test, the same at every start. Raises where the images have changed."""
+        asked = self.settings
+        loaded = load(self.source, image_size=asked.image_size, test=asked.test, skip_bad=asked.skip_bad)
+        splits = split(loaded, asked.seed)
+        known = self.journal.last("data")
+        if known is None:
+            self.journal.write(
+                "data",
+                train=len(splits.train),
+                validation=len(splits.validation),
+                test=len(splits.test),
+                classes=splits.classes,
+                input_shape=list(splits.input_shape),
+                label_names=list(splits.label_names),
+                digest=splits.digest,
+                skipped=[{"path": str(s.path), "reason": s.reason} for s in splits.skipped],
+            )
+        elif known["digest"] != splits.digest:
+            raise FolderError(
+                f"the images of '{asked.data}' are not those that {self.folder.path} was begun with; "
+                "choose another --out for the new images"
+            )
+        return splits
+
+    @cached_property
+    def policy(self) -> AugmentPolicy:
+        """How images are augmented: as asked, mirrored only where the images speak for it."""
+        strength, splits = self.settings.augment, self.splits
+        if strength == "auto":
+            return choose_policy(splits.train, splits.validation)
+        return named_policy(strength, splits.input_shape)
+
+    @cached_property
+    def bench(self) -> Bench:
+        """The device with its reference network, whose usual speed is remembered in the journal."""
+        device = parse(self.settings.device)
+        known = self.journal.last("bench")
+        if known is not None and known["fingerprint"] != device.fingerprint():
+            raise FolderError(
+                f"{self.folder.path} was measured on {known['fingerprint']}, which is not the device at "
+                f"hand, {device.fingerprint()}. Go on there, or choose another --out"
+            )
+        if known is not None:
+            return Bench(device, reference_ms=known["reference_ms"])
+        bench = Bench(device)
+        self.journal.write("bench", fingerprint=device.fingerprint(), reference_ms=bench.reference_ms)
+        return bench
+
+    def space_of(self, width: float) -> ChainSpace:
+        """Return the space at a width, for the images at hand."""
+        rows = self.settings.stages
+        stages = None if rows is None else [Stage(*row) for row in rows]
+        return mbconv(self.splits.input_shape, self.splits.classes, width=width, stages=stages)
+
+    def loader(
+        self, images: Images, batch_size: int, *, augment: bool, salt: int = 0, shuffle: bool = True
+    ) -> Loader:
+        """Return batches of ``images``; a ``salt`` of its own gives every user an order of its own."""
+        return Loader(
+            images,
+            batch_size,
+            mean=self.splits.mean,
+            std=self.splits.std,
+            policy=self.policy if augment else None,
+            seed=self.settings.seed * 101 + salt,
+            device="cuda" if torch.cuda.is_available() else "cpu",
+            shuffle=shuffle,
+            drop_last=augment,
+        )
+
+    def once(
+        self, event: str, make: Callable[[], Mapping[str, Any]], **match: Any
+    ) -> dict[str, Any]:  # the fields that name the event, any JSON
+        """Return the journal's event of this name and fields; where there is none, make and write it."""
+        known = self.journal.last(event, **match)
+        return known if known is not None else self.journal.write(event, **match, **make())
+
+    def warn(self, text: str) -> None:
+        """Tell the user, now and in the report."""
+        self.once("warning", dict, text=text)
+        self.progress.warn(text)
