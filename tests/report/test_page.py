@@ -1,6 +1,7 @@
 """The page: every figure is the folder's, no text of the folder is markup, nothing is fetched."""
 
 import base64
+import contextlib
 import hashlib
 import json
 import re
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -204,6 +206,36 @@ def test_a_damaged_result_is_an_error(make_folder: Make) -> None:
     (path / "result.json").write_text('{"accuracy": 0.9')
     with pytest.raises(FolderError, match=r"result\.json is damaged"):
         write_report(path)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_is_broken_in_a_folder_is_a_page_or_an_error_that_says_so(
+    make_folder: Make, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Five wrong values at a time, anywhere in the files; nothing else than FolderError comes out."""
+    monkeypatch.setattr("plotly.offline.get_plotlyjs", lambda: "")
+    rng, path = Random(seed), make_folder()
+    lines = (path / "journal").read_text().splitlines()
+    events = [json.loads(line) for line in rng.sample(lines, 30)]
+    result, arch = (json.loads((path / f"{name}.json").read_text()) for name in ("result", "arch"))
+    for _ in range(5):
+        spoil(rng.choice([result, arch, rng.choice(events)]), rng)
+        (path / "result.json").write_text(json.dumps(result))
+        (path / "arch.json").write_text(json.dumps(arch))
+        (path / "journal").write_text("".join(json.dumps(event) + "\n" for event in events))
+        with contextlib.suppress(FolderError):
+            Page(write_report(path))
+
+
+def spoil(values: Any, rng: Random) -> None:
+    """Put a wrong value somewhere into nested JSON."""
+    while True:
+        key = rng.choice(list(values) if isinstance(values, dict) else range(len(values)))
+        if isinstance(values[key], dict | list) and values[key] and rng.random() < 0.75:
+            values = values[key]
+            continue
+        values[key] = rng.choice([None, "x", [], {}, [1], {"a": 1}, -1, 0, 1e308, True, 10**400, [None]])
+        return
 
 
 def test_reading_the_report_package_loads_neither_torch_nor_plotly() -> None:

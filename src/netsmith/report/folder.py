@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from netsmith import journal
-from netsmith.errors import FolderError, SpaceError
+from netsmith.arch import Arch
+from netsmith.errors import ArchError, FolderError, SpaceError
 from netsmith.plan import Block
 
 MAX_JSON_BYTES = 64 * 2**20
 MAX_TOML_BYTES = 2**20
 MAX_BLOCKS = 1000
+MAX_FIGURE = 1e200
 _NUMBERS = (
     "accuracy", "accuracy_exported", "validation_accuracy", "parity_worst", "latency_ms",
     "latency_ms_predicted", "latency_budget_ms", "params", "macs", "size_bytes", "peak_bytes", "width",
@@ -50,7 +51,7 @@ class Folder:
 
     def epochs(self, event: str) -> list[dict[str, Any]]:
         """Return one event for each network and epoch: the last, where a resumed design wrote it twice."""
-        found = {(e.get("name"), e.get("round"), e.get("epoch")): e for e in self.all(event)}
+        found = {repr((e.get("name"), e.get("round"), e.get("epoch"))): e for e in self.all(event)}
         return list(found.values())
 
     @cached_property
@@ -76,10 +77,10 @@ class Folder:
 
 
 def number(value: object) -> float | None:
-    """Return ``value`` where it is a finite number, else None."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    """Return ``value`` where it is a number that a figure may have, else None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return value
+    return value if abs(value) < MAX_FIGURE else None  # which not-a-number is not either
 
 
 def read_folder(path: Path) -> Folder:
@@ -91,6 +92,8 @@ def read_folder(path: Path) -> Folder:
         raise FolderError(f"{path} is not a folder; name the folder that 'netsmith design' wrote (--out)")
     log = path / "journal"
     events = tuple(journal.read(log)) if log.is_file() else ()
+    for event in events:
+        _check_event(event, log)
     result, arch = _read_json(path / "result.json"), _read_json(path / "arch.json")
     if not events and not result:
         raise FolderError(
@@ -144,9 +147,31 @@ def _check_network(data: object, path: Path) -> None:
                 data.pop(name, None)
             elif not isinstance(data[name], kind):
                 raise _damaged(path, f"'{name}' is {word}; got {data[name]!r:.80}")
+    if "arch" in data:
+        try:
+            Arch.from_dict(data["arch"])
+        except ArchError as error:
+            raise _damaged(path, str(error)) from None
     for name in _NUMBERS:
         if data.get(name) is not None and number(data[name]) is None:
             raise _damaged(path, f"'{name}' is a number; got {data[name]!r:.80}")
+
+
+def _check_event(event: Mapping[str, Any], path: Path) -> None:
+    """The parts of an event that hold more than figures are what they should be, or absent."""
+    heldout = event.get("heldout") or {}
+    for name, value, kind in (
+        ("skipped", event.get("skipped"), list),
+        ("input_shape", event.get("input_shape"), list),
+        ("heldout", heldout, dict),
+        ("points", heldout.get("points") if isinstance(heldout, dict) else None, list),
+    ):
+        if value is not None and not isinstance(value, kind):
+            raise _damaged(path, f"'{name}' of its event '{event['event']}' is {value!r:.80}")
+    if event["event"] == "search_epoch" and event.get("probabilities") is not None:
+        rows = event["probabilities"]
+        if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
+            raise _damaged(path, f"'probabilities' of its event 'search_epoch' is {rows!r:.80}")
 
 
 def _check_arch(data: Mapping[str, Any], path: Path) -> None:

@@ -240,8 +240,10 @@ def training(folder: Folder, field: str, title: str, scale: float = 1.0) -> Spec
 
 def heldout(folder: Folder) -> Spec | None:
     """Measured over predicted latency of whole networks that the latency table never saw."""
-    points = folder.last("profile").get("heldout", {}).get("points", [])
-    pairs = [(number(p.get("predicted_ms")), number(p.get("measured_ms"))) for p in points]
+    points = (folder.last("profile").get("heldout") or {}).get("points") or []
+    pairs = [
+        (number(p.get("predicted_ms")), number(p.get("measured_ms"))) for p in points if isinstance(p, dict)
+    ]
     known = [(x, y) for x, y in pairs if x is not None and y is not None]
     if not known:
         return None
