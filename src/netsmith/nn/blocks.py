@@ -9,6 +9,7 @@ from torch import nn
 
 from netsmith.errors import SpaceError
 from netsmith.nn.layers import BatchNorm, BatchNormReLU6, DepthwiseConv2d
+from netsmith.nn.stage import norm_depthwise_norm, takes_stage
 from netsmith.plan import Block
 
 BN_EPS, BN_MOMENTUM = 1e-3, 0.1  # of the ProxylessNAS release
@@ -68,8 +69,19 @@ class MBConv(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        out: torch.Tensor = self.project(self.norm(self.depthwise(self.expand(x))))
+        out: torch.Tensor = self.project(self._middle(x))
         return x + out if self.shortcut else out
+
+    def _middle(self, x: torch.Tensor) -> torch.Tensor:
+        """Expansion and depthwise convolution, in one pass over memory where the kernels allow it."""
+        if isinstance(self.expand, nn.Sequential):
+            convolution, norm = self.expand
+            x = convolution(x)
+            if isinstance(norm, BatchNormReLU6) and takes_stage(x, norm, self.depthwise, self.norm):
+                return norm_depthwise_norm(x, norm, self.depthwise, self.norm)
+            x = norm(x)
+        out: torch.Tensor = self.norm(self.depthwise(x))
+        return out
 
 
 class Head(nn.Module):

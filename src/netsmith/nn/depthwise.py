@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
-from netsmith.nn.runtime import takes_kernels
+from netsmith.nn.runtime import pointer, takes_kernels
 
 _LANES = 16
 _PAGE = 4096
@@ -36,7 +36,7 @@ def depthwise_conv2d(x: torch.Tensor, weight: torch.Tensor, stride: int) -> torc
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
         out: torch.Tensor = _apply(x, weight, stride)
         return out
-    return _forward(x, weight, stride)
+    return correlate(x, weight, stride)
 
 
 class _Depthwise(torch.autograd.Function):
@@ -47,7 +47,7 @@ class _Depthwise(torch.autograd.Function):
         needs_dx, needs_dw, _ = ctx.needs_input_grad
         ctx.save_for_backward(x if needs_dw else None, weight if needs_dx else None)
         ctx.shapes, ctx.stride = (tuple(x.shape), tuple(weight.shape)), stride
-        return _forward(x, weight, stride)
+        return correlate(x, weight, stride)
 
     @staticmethod
     @once_differentiable
@@ -63,51 +63,54 @@ class _Depthwise(torch.autograd.Function):
 _apply: Any = _Depthwise.apply
 
 
-def _sizes(shape: tuple[int, ...], stride: int) -> tuple[int, ...]:
-    """(N, C, H, W, out H, out W): how every kernel's arguments begin."""
+def conv_sizes(shape: tuple[int, ...], stride: int) -> tuple[int, ...]:
+    """Return (N, C, H, W, out H, out W): how every kernel's arguments begin."""
     n, c, h, w = shape
     return n, c, h, w, (h - 1) // stride + 1, (w - 1) // stride + 1
 
 
-def _scratch(sizes: tuple[int, ...], kernel: int, threads: int) -> tuple[torch.Tensor, int]:
-    """Room for the packed weights and the bordered buffer of each thread, and its bytes."""
-    from netsmith.nn.kernels.depthwise import BAND_BYTES
+def conv_scratch(sizes: tuple[int, ...], kernel: int, threads: int) -> tuple[torch.Tensor, int]:
+    """Return room for the packed weights and the bordered buffers of each thread, and its bytes."""
+    from netsmith.nn.kernels.tiles import BAND_BYTES
 
-    blocks = -(-sizes[1] // _LANES)
+    packed = 4 * _LANES * -(-sizes[1] // _LANES) * kernel * kernel
     row = 4 * _LANES * (sizes[3] + 3 * kernel + 16)
-    bytes_each = 4 * _LANES * blocks * kernel * kernel + max(BAND_BYTES, (kernel + 4) * row) + row
-    bytes_each = -(-bytes_each // _PAGE) * _PAGE
+    buffer = BAND_BYTES + (kernel + 4) * row
+    bytes_each = -(-(packed + 2 * buffer) // _PAGE) * _PAGE
     return torch.empty(threads * bytes_each, dtype=torch.uint8), bytes_each
 
 
-def _forward(x: torch.Tensor, weight: torch.Tensor, stride: int) -> torch.Tensor:
-    from netsmith.nn.kernels.depthwise import correlate
+def correlate(
+    x: torch.Tensor, weight: torch.Tensor, stride: int, rows: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return the convolution of ``x``, normalised by ``rows`` and put through ReLU6 first if given."""
+    from netsmith.nn.kernels import depthwise as kernels
     from netsmith.nn.kernels.launch import launch
 
-    sizes, kernel = _sizes(tuple(x.shape), stride), weight.shape[2]
+    sizes, kernel = conv_sizes(tuple(x.shape), stride), weight.shape[2]
     threads = min(torch.get_num_threads(), sizes[0])
-    scratch, each = _scratch(sizes, kernel, threads)
+    scratch, each = conv_scratch(sizes, kernel, threads)
     y = torch.empty((sizes[0], sizes[1], *sizes[4:]), memory_format=torch.channels_last)
     pointers = (x.data_ptr(), weight.data_ptr(), y.data_ptr(), scratch.data_ptr())
-    launch(correlate(kernel, stride), threads, *sizes, *pointers, each, 0)
+    launch(kernels.correlate(kernel, stride), threads, *sizes, *pointers, each, 0, pointer(rows))
     return y
 
 
 def _input_gradient(
     shape: tuple[int, ...], dy: torch.Tensor, weight: torch.Tensor, stride: int
 ) -> torch.Tensor:
-    from netsmith.nn.kernels.depthwise import correlate, input_gradient_stride2
+    from netsmith.nn.kernels import depthwise as kernels
     from netsmith.nn.kernels.launch import launch
 
-    sizes, kernel = _sizes(shape, stride), weight.shape[2]
+    sizes, kernel = conv_sizes(shape, stride), weight.shape[2]
     threads = min(torch.get_num_threads(), sizes[0])
-    scratch, each = _scratch(sizes, kernel, threads)
+    scratch, each = conv_scratch(sizes, kernel, threads)
     dx = torch.empty(shape, memory_format=torch.channels_last)
     pointers = (dy.data_ptr(), weight.data_ptr(), dx.data_ptr(), scratch.data_ptr())
     if stride == 1:  # the correlation of dy with the filters turned round
-        launch(correlate(kernel, 1), threads, *sizes, *pointers, each, 1)
+        launch(kernels.correlate(kernel, 1), threads, *sizes, *pointers, each, 1, 0)
     else:
-        launch(input_gradient_stride2(), threads, *sizes, *pointers, each, kernel)
+        launch(kernels.input_gradient_stride2(), threads, *sizes, *pointers, each, kernel)
     return dx
 
 
@@ -117,9 +120,9 @@ def _weight_gradient(
     from netsmith.nn.kernels.depthwise import gather_weight_gradient, weight_gradient
     from netsmith.nn.kernels.launch import launch
 
-    sizes, kernel = _sizes(tuple(x.shape), stride), filters[2]
+    sizes, kernel = conv_sizes(tuple(x.shape), stride), filters[2]
     threads, taps = min(torch.get_num_threads(), sizes[0]), kernel * kernel
-    scratch, each = _scratch(sizes, kernel, threads)
+    scratch, each = conv_scratch(sizes, kernel, threads)
     partial = torch.empty(threads * -(-sizes[1] // _LANES) * taps * _LANES)
     dw = torch.empty(filters)
     pointers = (x.data_ptr(), dy.data_ptr(), partial.data_ptr(), scratch.data_ptr())

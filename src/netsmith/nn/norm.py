@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from netsmith.nn.runtime import takes_kernels
+from netsmith.nn.runtime import pointer, takes_kernels
 
 _LANES = 16
 _PIXELS_EACH = 32  # fewer are not worth a thread
@@ -126,7 +126,10 @@ def gather(
 def spread(
     x: torch.Tensor, dy: torch.Tensor, rows: torch.Tensor, slopes: torch.Tensor, relu6: bool, dx: torch.Tensor
 ) -> torch.Tensor:
-    """Write the gradient of ``x`` into ``dx``, which may be ``dy`` itself, and return it."""
+    """Write the gradient of ``x`` into ``dx``, and return it.
+
+    ``dx`` may be ``dy`` itself where the channels are a multiple of sixteen: else some are written twice.
+    """
     from netsmith.nn.kernels.launch import launch
     from netsmith.nn.kernels.norm import spread
 
@@ -142,11 +145,6 @@ def sizes(x: torch.Tensor) -> tuple[int, int, int, int]:
     pixels = n * height * width
     threads = max(1, min(torch.get_num_threads(), pixels // _PIXELS_EACH))
     return pixels, channels, threads, -(-channels // _LANES) * _LANES
-
-
-def pointer(tensor: torch.Tensor | None) -> int:
-    """Return the address of the first value, 0 for None."""
-    return 0 if tensor is None else tensor.data_ptr()
 
 
 @cache

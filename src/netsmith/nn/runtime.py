@@ -55,6 +55,11 @@ def takes_kernels(x: torch.Tensor) -> bool:
     )
 
 
+def pointer(tensor: torch.Tensor | None) -> int:
+    """Return the address of the first value, 0 for None."""
+    return 0 if tensor is None else tensor.data_ptr()
+
+
 @cache
 def _can_launch() -> bool:
     from netsmith.nn.kernels.launch import can_launch

@@ -11,75 +11,30 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from numba import cfunc, njit, types
+from numba import cfunc, types
 
 from netsmith.nn.kernels.frame import argument, team, zero
-from netsmith.nn.kernels.simd import (
-    BYTES,
-    LANES,
-    add,
-    fma,
-    get,
-    load,
-    load_float,
-    put,
-    registers,
-    splat,
-    store,
-    store_float,
+from netsmith.nn.kernels.simd import BYTES, LANES, load_float, registers, store_float
+from netsmith.nn.kernels.tiles import (
+    BAND_BYTES,
+    TILE,
+    add_products,
+    band_rows,
+    correlate_row,
+    fill,
+    gradient_row,
+    pack_weights,
 )
 
-BAND_BYTES = 24 * 1024  # of the buffer: half of the first cache
-TILE = 4  # output columns computed at once
-
-
-@njit
-def pack_weights(weight: int, packed: int, channels: int, taps: int, flip: bool) -> None:
-    """(C, taps) into (block, taps, 16), backwards where ``flip``."""
-    blocks = (channels + LANES - 1) // LANES
-    for block in range(blocks):
-        first = min(block * LANES, channels - LANES)
-        for tap in range(taps):
-            source = taps - 1 - tap if flip else tap
-            for lane in range(LANES):
-                store_float(
-                    packed + 4 * ((block * taps + tap) * LANES + lane),
-                    load_float(weight + 4 * ((first + lane) * taps + source)),
-                )
-
-
-@njit
-def fill(
-    buffer: int,
-    width: int,
-    rows: int,
-    image: int,
-    first_row: int,
-    height: int,
-    image_width: int,
-    pixel: int,
-    border: int,
-) -> None:
-    """Copy rows of sixteen channels into the buffer; the ones outside the image become zeros.
-
-    Columns left and right of the image must be zero already.
-    """
-    for r in range(rows):
-        row = first_row + r
-        target = buffer + (r * width + border) * BYTES
-        if row < 0 or row >= height:
-            zero(target, image_width)
-        else:
-            source = image + row * image_width * pixel
-            for column in range(image_width):
-                store(target + column * BYTES, load(source + column * pixel))
+GROUPS = {3: 3, 5: 5, 7: 1}  # kernel rows of the weight gradient summed at once
 
 
 @cache
 def correlate(kernel: int, stride: int) -> Any:
     """Compile ``y = correlation of x with w``: the forward pass, and the input gradient at stride 1.
 
-    Arguments: images, channels, H, W, out H, out W, x, w, y, scratch, bytes of scratch a thread, flip w.
+    Arguments: images, channels, H, W, out H, out W, x, w, y, scratch, bytes of scratch a thread, flip w,
+    rows (or 0) by which x is normalised and put through ReLU6 first.
     """
     K, S, P = kernel, stride, kernel // 2
 
@@ -90,13 +45,13 @@ def correlate(kernel: int, stride: int) -> Any:
         height, width = argument(words, 2), argument(words, 3)
         out_height, out_width = argument(words, 4), argument(words, 5)
         x, weight, y = argument(words, 6), argument(words, 7), argument(words, 8)
-        packed = argument(words, 9) + thread * argument(words, 10)
+        packed, figures = argument(words, 9) + thread * argument(words, 10), argument(words, 12)
         blocks = (channels + LANES - 1) // LANES
-        buffer = packed + blocks * K * K * BYTES
+        line = blocks * BYTES
+        buffer = packed + K * K * line
         pixel = channels * 4
-        columns = ((out_width + TILE - 1) // TILE * TILE - 1) * S + K
-        columns = max(columns, width + P)
-        band = max(1, (BAND_BYTES // (columns * BYTES) - K) // S + 1)
+        columns = max(((out_width + TILE - 1) // TILE * TILE - 1) * S + K, width + P)
+        band = band_rows(columns, S, K)
         pack_weights(weight, packed, channels, K * K, argument(words, 11) != 0)
         zero(buffer, columns * ((min(band, out_height) - 1) * S + K))
         for n in range(images * thread // threads, images * (thread + 1) // threads):
@@ -105,30 +60,17 @@ def correlate(kernel: int, stride: int) -> Any:
                 source = x + n * height * width * pixel + first
                 target = y + n * out_height * out_width * pixel + first
                 weights = packed + block * K * K * BYTES
+                rows = figures + block * BYTES if figures != 0 else 0
                 for top in range(0, out_height, band):
-                    rows = min(band, out_height - top)
-                    fill(buffer, columns, (rows - 1) * S + K, source, top * S - P, height, width, pixel, P)
-                    for r in range(rows):
-                        out_row = target + (top + r) * out_width * pixel
-                        for column in range(0, out_width, TILE):
-                            a = b = c = d = splat(types.float32(0.0))
-                            tile = buffer + (r * S * columns + column * S) * BYTES
-                            for i in range(K):
-                                for j in range(K):
-                                    tap = load(weights + (i * K + j) * BYTES)
-                                    at = tile + (i * columns + j) * BYTES
-                                    a = fma(load(at), tap, a)
-                                    b = fma(load(at + S * BYTES), tap, b)
-                                    c = fma(load(at + 2 * S * BYTES), tap, c)
-                                    d = fma(load(at + 3 * S * BYTES), tap, d)
-                            out = out_row + column * pixel
-                            store(out, a)
-                            if column + 1 < out_width:
-                                store(out + pixel, b)
-                            if column + 2 < out_width:
-                                store(out + 2 * pixel, c)
-                            if column + 3 < out_width:
-                                store(out + 3 * pixel, d)
+                    count = min(band, out_height - top)
+                    fill(
+                        buffer, columns, (count - 1) * S + K, source, top * S - P, height, width, pixel, P,
+                        rows, line,
+                    )  # fmt: skip
+                    for r in range(count):
+                        out = target + (top + r) * out_width * pixel
+                        start = buffer + r * S * columns * BYTES
+                        correlate_row(out, start, columns, weights, out_width, pixel, K, S)
 
     return run.address
 
@@ -138,10 +80,9 @@ def weight_gradient(kernel: int) -> Any:
     """Compile the weight gradient; each thread leaves its own sum, as (block, taps, 16), in ``partial``.
 
     Arguments: images, channels, H, W, out H, out W, x, dy, partial, scratch, bytes of it a thread, stride.
-    Every image is summed by itself first: sums of sums lose fewer bits than one long sum.
+    Every band is summed by itself first: sums of sums lose fewer bits than one long sum.
     """
-    K, P = kernel, kernel // 2
-    G = {3: 3, 5: 5}.get(kernel, 1)  # kernel rows at once: as many sums as there are registers for
+    K, P, G = kernel, kernel // 2, GROUPS[kernel]
 
     @cfunc(types.void(types.int64), cache=True)
     def run(words: int) -> None:
@@ -156,10 +97,10 @@ def weight_gradient(kernel: int) -> Any:
         S = argument(words, 11)
         pixel = channels * 4
         columns = max((out_width - 1) * S + K, width + P)
-        band = max(1, (BAND_BYTES // (columns * BYTES) - K) // S + 1)
+        band = band_rows(columns, S, K)
         zero(partial, blocks * K * K)
         zero(buffer, columns * ((min(band, out_height) - 1) * S + K))
-        sums = registers()
+        room = registers()
         for n in range(images * thread // threads, images * (thread + 1) // threads):
             for block in range(blocks):
                 first = min(block * LANES, channels - LANES) * 4
@@ -167,23 +108,15 @@ def weight_gradient(kernel: int) -> Any:
                 gradient = dy + n * out_height * out_width * pixel + first
                 total = partial + block * K * K * BYTES
                 for top in range(0, out_height, band):
-                    rows = min(band, out_height - top)
-                    fill(buffer, columns, (rows - 1) * S + K, source, top * S - P, height, width, pixel, P)
-                    for group in range(0, K, G):
-                        for i in range(G * K):
-                            put(sums, i, splat(types.float32(0.0)))
-                        for r in range(rows):
-                            dy_row = gradient + (top + r) * out_width * pixel
-                            row = buffer + (r * S + group) * columns * BYTES
-                            for column in range(out_width):
-                                g = load(dy_row + column * pixel)
-                                for i in range(G):
-                                    for j in range(K):
-                                        value = load(row + (i * columns + column * S + j) * BYTES)
-                                        put(sums, i * K + j, fma(value, g, get(sums, i * K + j)))
-                        for i in range(G * K):
-                            at = total + (group * K + i) * BYTES
-                            store(at, add(load(at), get(sums, i)))
+                    count = min(band, out_height - top)
+                    fill(
+                        buffer, columns, (count - 1) * S + K, source, top * S - P, height, width, pixel, P,
+                        0, 0,
+                    )  # fmt: skip
+                    add_products(
+                        total, room, buffer, columns, gradient + top * out_width * pixel, out_width * pixel,
+                        pixel, count, out_width, K, S, G,
+                    )  # fmt: skip
 
     return run.address
 
@@ -216,7 +149,7 @@ def gather_weight_gradient() -> Any:
 
 @cache
 def input_gradient_stride2() -> Any:
-    """Compile the input gradient at stride 2, any kernel: each parity of row and column has its own taps.
+    """Compile the input gradient at stride 2, any kernel.
 
     Arguments: images, channels, H, W, out H, out W, dy, w, dx, scratch, bytes of scratch a thread, kernel.
     """
@@ -228,13 +161,11 @@ def input_gradient_stride2() -> Any:
         height, width = argument(words, 2), argument(words, 3)
         out_height, out_width = argument(words, 4), argument(words, 5)
         dy, weight, dx = argument(words, 6), argument(words, 7), argument(words, 8)
-        packed = argument(words, 9) + thread * argument(words, 10)
-        K = argument(words, 11)
+        packed, K = argument(words, 9) + thread * argument(words, 10), argument(words, 11)
         P = K // 2
         blocks = (channels + LANES - 1) // LANES
         buffer = packed + blocks * K * K * BYTES
-        pixel = channels * 4
-        border = P // 2 + 1
+        pixel, border = channels * 4, P // 2 + 1
         columns = max(out_width, ((width + 1) // 2 + TILE - 1) // TILE * TILE) + 2 * border + 1
         band = 2 * max(1, BAND_BYTES // (columns * BYTES) - P - 2)
         pack_weights(weight, packed, channels, K * K, False)
@@ -246,33 +177,16 @@ def input_gradient_stride2() -> Any:
                 target = dx + n * height * width * pixel + first
                 weights = packed + block * K * K * BYTES
                 for top in range(0, height, band):
-                    rows = min(band, height - top)
+                    count = min(band, height - top)
                     lowest = (top - P) // 2
                     fill(
-                        buffer, columns, (rows + 1) // 2 + P + 1, source, lowest, out_height, out_width,
-                        pixel, border,
+                        buffer, columns, (count + 1) // 2 + P + 1, source, lowest, out_height, out_width,
+                        pixel, border, 0, 0,
                     )  # fmt: skip
-                    for row in range(top, top + rows):
-                        for odd in range(2):
-                            for column in range(odd, width, 2 * TILE):
-                                a = b = c = d = splat(types.float32(0.0))
-                                for i in range((row + P) % 2, K, 2):
-                                    above = (row + P - i) // 2 - lowest
-                                    for j in range((odd + P) % 2, K, 2):
-                                        tap = load(weights + (i * K + j) * BYTES)
-                                        left = (column + P - j) // 2 + border
-                                        at = buffer + (above * columns + left) * BYTES
-                                        a = fma(load(at), tap, a)
-                                        b = fma(load(at + BYTES), tap, b)
-                                        c = fma(load(at + 2 * BYTES), tap, c)
-                                        d = fma(load(at + 3 * BYTES), tap, d)
-                                out = target + (row * width + column) * pixel
-                                store(out, a)
-                                if column + 2 < width:
-                                    store(out + 2 * pixel, b)
-                                if column + 4 < width:
-                                    store(out + 4 * pixel, c)
-                                if column + 6 < width:
-                                    store(out + 6 * pixel, d)
+                    for row in range(top, top + count):
+                        out = target + row * width * pixel
+                        gradient_row(
+                            out, buffer, columns, lowest, border, row, width, pixel, weights, 0, 0, 0, 0, K, 2
+                        )  # fmt: skip
 
     return run.address
