@@ -38,7 +38,7 @@ def search_epochs(edges: list[list[str]], choices: tuple[int, ...], rng: Random)
             {
                 "event": "search_epoch",
                 "time": 1_790_000_100.0 + epoch,
-                "epoch": epoch,
+                "epoch": epoch - 1,
                 "phase": "warm-up" if epoch <= 6 else "search",
                 "loss": 0.55 + 1.7 * math.exp(-epoch / 5) + 0.03 * rng.random(),
                 "arch_loss": None if epoch <= 6 else 0.9 - 0.01 * epoch,
@@ -86,7 +86,7 @@ def train_epochs(name: str, end: float, rng: Random) -> list[dict[str, Any]]:
             "event": "train_epoch",
             "time": 1_790_000_300.0 + epoch,
             "name": name,
-            "epoch": epoch,
+            "epoch": epoch - 1,
             "loss": 0.5 + 1.5 * math.exp(-epoch / 6) + 0.02 * rng.random(),
             "accuracy": end - 0.35 * math.exp(-epoch / 5) - 0.004 * rng.random(),
             "lr": 0.1 * (1 + math.cos(math.pi * epoch / 30)) / 2,
@@ -111,8 +111,6 @@ def build(folder: Path, *, until: str = "result", size: int = 28, **changes: Any
         front.append(
             {
                 "arch": space.sample(rng).to_dict(),
-                "digest": f"{i:016x}",
-                "name": f"candidate {i + 1}",
                 "latency_ms": measured,
                 "latency_ms_predicted": measured * (0.98 + 0.05 * rng.random()),
                 "validation_accuracy": 0.9 - 0.05 * math.exp(-i / 3),
@@ -139,15 +137,16 @@ def build(folder: Path, *, until: str = "result", size: int = 28, **changes: Any
             "skipped": [{"path": "coat/broken <3>.png", "reason": "the file is cut short"}],
             "input_shape": [1, size, size], "classes": len(LABELS),
         },
-        {"event": "reach", "time": 1_790_000_002.0, "width": 0.5, "least_ms": 0.21, "most_ms": 1.42},
+        {"event": "reach", "time": 1_790_000_002.0, "width": 0.5,
+         "space": space.id, "least": {"latency_ms": 0.21, "macs": 4e6}, "most": {"latency_ms": 1.42}},
         {
-            "event": "space", "time": 1_790_000_003.0, "id": space.id, "width": 0.5, "count": space.count(),
-            "edges": len(edges),
+            "event": "space", "time": 1_790_000_003.0, "id": space.id, "width": 0.5,
+            "count": str(space.count()), "edges": len(edges),
         },
         {
             "event": "profile", "time": 1_790_000_090.0, "blocks": len(space.blocks), "seconds": 87.5,
             "heldout": {
-                "mean_absolute_percentage_error": 1.62, "spearman": 0.996, "rmse_ms": 0.0113,
+                "error": 0.0162, "spearman": 0.996, "rmse_ms": 0.0113,
                 "points": points,
             },
         },
@@ -207,7 +206,7 @@ def build(folder: Path, *, until: str = "result", size: int = 28, **changes: Any
     else:
         last = max(i for i, event in enumerate(events) if event["event"] == until)
         events = events[: last + 1]
-    (folder / "design.toml").write_text('data = "fashion_mnist"\nlatency_ms = 0.6\nseed = 0\n')
+    (folder / "design.toml").write_text('data = "fashion_mnist"\nlatency = "0.6ms"\nseed = 0\n')
     (folder / "journal").write_text("".join(json.dumps(event) + "\n" for event in events))
     return folder
 

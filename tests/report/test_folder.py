@@ -29,9 +29,9 @@ def test_a_finished_folder_is_read_whole(make_folder: Make) -> None:
 def test_an_epoch_that_was_written_twice_counts_once_with_its_last_figures(make_folder: Make) -> None:
     path = make_folder(until="search_epoch")
     with (path / "journal").open("a") as file:
-        file.write(json.dumps({"event": "search_epoch", "epoch": 24, "loss": 9.0}) + "\n")
+        file.write(json.dumps({"event": "search_epoch", "epoch": 23, "loss": 9.0}) + "\n")
     epochs = read_folder(path).epochs("search_epoch")
-    assert (len(epochs), epochs[-1]["loss"]) == (24, 9.0)
+    assert (len(epochs), epochs[-1]["epoch"], epochs[-1]["loss"]) == (24, 24, 9.0)
 
 
 def test_a_cut_last_line_of_the_journal_is_no_damage(make_folder: Make) -> None:

@@ -34,6 +34,7 @@ def test_candidates_of_an_unfinished_design_are_its_trials_once_each(make_folder
     make_folder(until="trial")
     (path / "result.json").unlink()
     found = candidates(read_folder(path))
+    assert all(c.on_front for c in finished)
     assert [c.latency_ms for c in found] == [c.latency_ms for c in finished]
     assert all(c.measured and c.predicted_ms is not None for c in found)
 
@@ -42,9 +43,10 @@ def test_the_budget_of_an_unfinished_design_is_what_its_settings_ask(make_folder
     path = make_folder(until="data")
     assert latency_limit(read_folder(path)) == 0.6
     for text, limit in (
-        ('[budget]\nlatency_ms = "0.2ms"', 0.2),
-        ("latency_ms = []", None),
-        ("latency_ms = 'soon'", None),
+        ('latency = "200us"\nbudget = "quick"', 0.2),
+        ("latency = 0.3", 0.3),
+        ("latency = []", None),
+        ("latency = 'soon'", None),
         ("= broken", None),
         ("", None),
     ):

@@ -25,15 +25,16 @@ def test_the_trade_off_shows_every_trained_network_and_the_budget(make_folder: M
 
 
 def test_candidates_keep_measured_and_predicted_apart(make_folder: Make) -> None:
-    folder = read_folder(make_folder(front=[
+    path = make_folder(until="result", front=[
         {"name": "a", "latency_ms": 0.5, "validation_accuracy": 0.8, "reason": ""},
         {"name": "b", "latency_ms": 0.7, "validation_accuracy": 0.9, "reason": "over"},
         {"name": "c", "latency_ms_predicted": 0.4, "validation_accuracy": 0.7, "reason": ""},
         {"name": "d", "latency_ms": 0.4},
-    ]))  # fmt: skip
-    spec = plots.choices(candidates(folder), None)
+    ])  # fmt: skip
+    (path / "journal").unlink()
+    spec = plots.choices(candidates(read_folder(path)), None)
     assert spec is not None
-    assert {trace["name"]: trace["x"] for trace in spec["data"]} == {
+    assert {trace["name"]: trace["x"] for trace in spec["data"][1:]} == {
         "measured": [0.5], "measured, set aside": [0.7], "predicted only": [0.4],
     }  # fmt: skip
 
@@ -61,7 +62,7 @@ def test_many_epochs_are_thinned_and_the_last_is_kept(make_folder: Make) -> None
     spec = plots.paths(read_folder(path))
     assert spec is not None
     assert len(spec["frames"]) <= plots.MAX_FRAMES
-    assert spec["frame_names"][-1] == "epoch 999 (search)"
+    assert spec["frame_names"][-1] == "epoch 1000 (search)"
 
 
 def test_curves_hold_the_journal(make_folder: Make) -> None:
@@ -98,3 +99,31 @@ def test_what_is_not_there_is_not_plotted(make_folder: Make) -> None:
 def test_outside_text_cannot_write_tags_in_a_plot() -> None:
     assert plots.safe("<a href='x'>&") == "&lt;a href=&#x27;x&#x27;&gt;&amp;"
     assert len(plots.safe("x" * 1000)) == 80
+
+
+def test_where_another_limit_was_the_tightest_the_expected_cost_is_not_called_latency(
+    make_folder: Make,
+) -> None:
+    path = make_folder(budget={"latency_ms": 0.6, "macs": 2e7})
+    spec = plots.expected(read_folder(path), 0.6)
+    assert spec is not None
+    assert spec["layout"]["yaxis"]["title"]["text"] == "expected cost"
+    assert spec["layout"]["shapes"][0]["type"] == "rect"  # the warm-up alone, no line of the latency budget
+    aim = {"event": "aim", "figure": "macs", "target": 1.9e7}
+    with (path / "journal").open("a") as file:
+        file.write(json.dumps(aim) + "\n")
+    spec = plots.expected(read_folder(path), 0.6)
+    assert spec is not None
+    assert spec["layout"]["yaxis"]["title"]["text"] == "expected macs"
+    assert spec["layout"]["shapes"][0]["y0"] == 1.9e7
+
+
+def test_random_draws_are_told_from_what_the_search_derived(make_folder: Make) -> None:
+    path = make_folder(until="started")
+    figures = {"error": 0.2, "latency_ms": 0.5}
+    trial = {"arch": {"space": "s", "choices": [1]}, "figures": figures, "reason": ""}
+    with (path / "journal").open("a") as file:
+        file.write(json.dumps({"event": "trial", "stage": "random", "trial": trial}) + "\n")
+    spec = plots.choices(candidates(read_folder(path)), None)
+    assert spec is not None
+    assert [trace["name"] for trace in spec["data"]] == ["drawn at random, measured"]

@@ -50,9 +50,12 @@ class Folder:
         return next((record for record in reversed(self.events) if record["event"] == event), {})
 
     def epochs(self, event: str) -> list[dict[str, Any]]:
-        """Return one event for each network and epoch: the last, where a resumed design wrote it twice."""
+        """Return one event for each network and epoch: the last, where a resumed design wrote it twice.
+
+        The journal counts epochs from 0; these are counted from 1, as people do.
+        """
         found = {repr((e.get("name"), e.get("round"), e.get("epoch"))): e for e in self.all(event)}
-        return list(found.values())
+        return [{**e, "epoch": _next(e.get("epoch"))} for e in found.values()]
 
     @cached_property
     def plan(self) -> tuple[Block, ...]:
@@ -74,6 +77,10 @@ class Folder:
             if all(b.key in o for b, o in zip(self.plan[start : start + len(edges)], edges, strict=True)):
                 return start
         return None
+
+
+def _next(epoch: object) -> object:
+    return epoch + 1 if isinstance(epoch, int) else epoch
 
 
 def number(value: object) -> float | None:
@@ -164,6 +171,8 @@ def _check_event(event: Mapping[str, Any], path: Path) -> None:
         ("skipped", event.get("skipped"), list),
         ("input_shape", event.get("input_shape"), list),
         ("heldout", heldout, dict),
+        ("fingerprint", event.get("fingerprint"), dict),
+        ("label_names", event.get("label_names"), list),
         ("points", heldout.get("points") if isinstance(heldout, dict) else None, list),
     ):
         if value is not None and not isinstance(value, kind):

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from netsmith import pareto
+from netsmith.arch import Arch
 from netsmith.budget import read_quantity
-from netsmith.errors import SettingsError
+from netsmith.errors import ArchError, SettingsError
 from netsmith.report.folder import Folder, number
 
 
@@ -39,13 +40,15 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An arch that the search derived, judged on the validation split with the supernet's weights."""
+    """An arch judged on the validation split with the supernet's weights; ``drawn`` at random or derived."""
 
     name: str
     accuracy: float | None
     latency_ms: float | None
     predicted_ms: float | None
     reason: str
+    drawn: str = "derived"
+    on_front: bool = False
 
     @property
     def measured(self) -> bool:
@@ -82,13 +85,12 @@ def latency_limit(folder: Folder) -> float | None:
 
 
 def _asked_limit(folder: Folder) -> float | None:
-    """The latency that ``design.toml`` asks for, at its top or in its table ``budget``."""
+    """The latency that ``design.toml`` asks for, as a number or with a unit."""
     try:
         settings = tomllib.loads(folder.settings)
     except tomllib.TOMLDecodeError:
         return None
-    table = settings.get("budget")
-    asked = settings.get("latency_ms", table.get("latency_ms") if isinstance(table, dict) else None)
+    asked = settings.get("latency")
     try:
         return None if asked is None else read_quantity(asked, "latency_ms")
     except SettingsError:
@@ -122,37 +124,49 @@ def _network(name: str, kind: str, data: Mapping[str, Any], on_front: bool, limi
 
 
 def candidates(folder: Folder) -> list[Candidate]:
-    """Return the archs that the search derived: those of the result, else those of the journal."""
-    if folder.result.get("front"):
+    """Return the archs that were judged: those of the journal, else those of the result's front."""
+    front = {_key(item): item for item in folder.result.get("front", [])}
+    trials: dict[str, dict[str, Any]] = {}
+    for event in folder.all("trial"):
+        trial = event.get("trial")
+        if isinstance(trial, dict) and isinstance(trial.get("figures"), dict):
+            known = trials.setdefault(_key(trial), {"figures": {}, "stage": event.get("stage")})
+            known["figures"] |= trial["figures"]
+            known["reason"] = trial.get("reason")
+    if not trials:
         return _sorted(
             Candidate(
-                name=str(item.get("name") or item.get("digest") or f"candidate {i}"),
+                name=key[:8],
                 accuracy=number(item.get("validation_accuracy")),
                 latency_ms=number(item.get("latency_ms")),
                 predicted_ms=number(item.get("latency_ms_predicted")),
                 reason=str(item.get("reason") or ""),
+                on_front=True,
             )
-            for i, item in enumerate(folder.result["front"], 1)
+            for key, item in front.items()
         )
-    latest: dict[str, Mapping[str, Any]] = {}
-    for event in folder.all("trial"):
-        trial = event.get("trial")
-        if isinstance(trial, dict) and isinstance(trial.get("figures"), dict):
-            known = latest.get(repr(trial.get("arch")), {})
-            figures = {**known.get("figures", {}), **trial["figures"]}
-            latest[repr(trial.get("arch"))] = {**trial, "figures": figures}
-    return _sorted(_from_trial(i, trial) for i, trial in enumerate(latest.values(), 1))
+    return _sorted(_from_trial(key, trial, key in front) for key, trial in trials.items())
 
 
-def _from_trial(place: int, trial: Mapping[str, Any]) -> Candidate:
+def _key(item: Mapping[str, Any]) -> str:
+    """The digest of the arch: the trials of one arch are one candidate."""
+    try:
+        return Arch.from_dict(item.get("arch") or {}).digest
+    except (ArchError, AttributeError):
+        return str(item.get("digest") or repr(item))
+
+
+def _from_trial(key: str, trial: Mapping[str, Any], on_front: bool) -> Candidate:
     figures = trial["figures"]
     error = number(figures.get("error"))
     return Candidate(
-        name=f"candidate {place}",
+        name=key[:8],
         accuracy=None if error is None else 1 - error,
         latency_ms=number(figures.get("latency_ms")),
         predicted_ms=number(figures.get("latency_ms_predicted")),
         reason=str(trial.get("reason") or ""),
+        drawn="at random" if trial["stage"] == "random" else "derived",
+        on_front=on_front,
     )
 
 

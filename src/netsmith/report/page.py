@@ -76,7 +76,7 @@ def _plots(folder: Folder) -> dict[str, plots.Spec | None]:
         "trade-off": plots.trade_off(networks.trained(folder), limit),
         "choices": plots.choices(networks.candidates(folder), limit),
         "paths": plots.paths(folder),
-        "expected": plots.search_curve(folder, "expected_ms", "expected latency (ms)", limit),
+        "expected": plots.expected(folder, limit),
         "multiplier": plots.search_curve(folder, "multiplier", "weight of latency"),
         "entropy": plots.search_curve(folder, "entropy", "entropy (nats)"),
         "loss": plots.search_curve(folder, "loss", "loss of the weights"),
@@ -109,10 +109,10 @@ def _context(folder: Folder) -> dict[str, Any]:
         "trained": networks.trained(folder),
         "candidates": networks.candidates(folder),
         "drawing": draw(folder),
-        "space": folder.last("space"),
+        "archs": _archs(folder),
         "reach": folder.all("reach"),
         "profile": folder.last("profile"),
-        "heldout": folder.last("profile").get("heldout") or {},
+        "heldout": _heldout(folder),
         "search": folder.epochs("search_epoch"),
         "training": _last_epochs(folder),
         "data": data,
@@ -122,6 +122,18 @@ def _context(folder: Folder) -> dict[str, Any]:
         "settings": folder.settings,
         "begun": text.moment(begun) if begun is not None else "",
     }
+
+
+def _archs(folder: Folder) -> float | None:
+    """How many archs the space has; the journal writes it as text, since it may be very large."""
+    told = folder.last("space").get("count")
+    return number(int(told) if isinstance(told, str) and told.isdecimal() and len(told) < 200 else told)
+
+
+def _heldout(folder: Folder) -> dict[str, Any]:
+    """The held-out check of the latency table; empty where no network was held out."""
+    found = folder.last("profile").get("heldout") or {}
+    return found if found.get("points") else {}
 
 
 def _interval(folder: Folder) -> list[float]:

@@ -89,11 +89,22 @@ def choices(found: Sequence[Candidate], limit: float | None) -> Spec | None:
     """Validation accuracy with the supernet's weights over latency, of the archs that were derived."""
     known = [c for c in found if c.accuracy is not None and c.any_ms is not None]
     groups = (
-        ("measured", [c for c in known if c.measured and not c.reason], "circle", "var(--c-design)"),
+        ("measured", [c for c in known if c.measured and not c.reason and c.drawn == "derived"], "circle",
+         "var(--c-design)"),
+        ("drawn at random, measured", [c for c in known if c.measured and not c.reason
+                                       and c.drawn != "derived"], "triangle-up", "var(--c-random)"),
         ("measured, set aside", [c for c in known if c.measured and c.reason], "x", "var(--c-mobile)"),
         ("predicted only", [c for c in known if not c.measured], "circle-open", "var(--c-other)"),
-    )
-    traces = [
+    )  # fmt: skip
+    front = [c for c in known if c.on_front]
+    traces: list[Spec] = [
+        {
+            "type": "scatter", "mode": "lines", "name": "front", "hoverinfo": "skip",
+            "x": [c.any_ms for c in front], "y": [100 * (c.accuracy or 0) for c in front],
+            "line": {"color": "var(--c-front)", "width": 2, "shape": "hv", "dash": "dot"},
+        }
+    ] if front else []  # fmt: skip
+    traces += [
         {
             "type": "scatter", "mode": "markers", "name": name, "hoverinfo": "text",
             "x": [c.any_ms for c in group], "y": [100 * (c.accuracy or 0) for c in group],
@@ -198,6 +209,16 @@ def search_curve(folder: Folder, field: str, title: str, limit: float | None = N
     layout = _axes("epoch", title) | _limit(limit, "y", "budget") | {"showlegend": False}
     layout["shapes"] = [*layout.get("shapes", []), *_warm_up(epochs)]
     return {"data": [trace], "layout": layout, "height": 230}
+
+
+def expected(folder: Folder, limit: float | None) -> Spec | None:
+    """The expected latency over the epochs; where another limit was the tightest, what that one counts."""
+    told = folder.last("aim").get("figure")
+    others = set(folder.result.get("budget", {})) - {"latency_ms"}
+    if told == "latency_ms" or (told is None and not others):
+        return search_curve(folder, "expected_ms", "expected latency (ms)", limit)
+    title = f"expected {told}" if isinstance(told, str) else "expected cost"
+    return search_curve(folder, "expected_ms", safe(title), number(folder.last("aim").get("target")))
 
 
 def _warm_up(epochs: list[Spec]) -> list[Spec]:

@@ -19,6 +19,7 @@ _STAGES = {
     "search_epoch": "it was searching",
     "trial": "it was measuring what the search had found",
     "train_epoch": "it was training",
+    "verified": "it had measured the trained network",
     "measured": "it was measuring the trained networks",
 }
 _LIMIT_NAMES = {
@@ -81,11 +82,11 @@ def verdict(folder: Folder) -> Verdict:
 
 
 def _stage(folder: Folder) -> str:
-    last = next((e for e in reversed(folder.events) if e["event"] in _STAGES), {"event": "started"})
-    words = _STAGES[last["event"]]
-    if number(last.get("epoch")) is not None:
+    last = next((e for e in reversed(folder.events) if e["event"] in _STAGES), None)
+    words = _STAGES[last["event"] if last else "started"]
+    if last and isinstance(last.get("epoch"), int):
         name = f" '{last['name']}'" if isinstance(last.get("name"), str) else ""
-        words += f"{name}, epoch {last['epoch']}"
+        words += f"{name}, epoch {last['epoch'] + 1}"
     return f"When this page was written, {words}. Run the same command again: it goes on where it was."
 
 
@@ -118,17 +119,13 @@ def warnings(folder: Folder) -> list[str]:
     """Return every warning once, in the order in which they came."""
     said = [str(e.get("text", "")) for e in folder.all("warning")]
     said += [str(item) for item in folder.result.get("warnings", [])]
-    if folder.result.get("latency_ms_spread", {}).get("wide") is True:
-        said.append(
-            "The interval of the measured latency stayed wide after the last round: the machine was "
-            "busy or throttled. Measure again on a quiet machine with 'netsmith measure'."
-        )
     return [item for item in dict.fromkeys(said) if item]
 
 
 def device(folder: Folder) -> list[tuple[str, str]]:
     """Return the device's fingerprint, the best known fields first."""
-    fingerprint: Mapping[str, Any] = folder.result.get("device_fingerprint", {})
+    known = folder.result.get("device_fingerprint") or folder.last("bench").get("fingerprint")
+    fingerprint: Mapping[str, Any] = known or {}
     order = ("processor", "runtime", "version", "threads", "precision", "os")
     names = [n for n in order if n in fingerprint] + sorted(set(fingerprint) - set(order))
     return [(name.replace("_", " "), str(fingerprint[name])) for name in names]
@@ -148,7 +145,8 @@ def mistakes(folder: Folder, most: int = 12) -> list[tuple[str, str, int]]:
 
 def label_names(folder: Folder) -> list[str]:
     """Return the names of the labels, in the order of the network's outputs."""
-    names = folder.result.get("label_names") or folder.arch.get("label_names") or []
+    said = (folder.result, folder.arch, folder.last("data"))
+    names: list[Any] = next((each["label_names"] for each in said if each.get("label_names")), [])
     return [str(name) for name in names]
 
 
