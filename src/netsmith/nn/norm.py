@@ -19,10 +19,10 @@ _PIXELS_EACH = 32  # fewer are not worth a thread
 def takes_norm(norm: nn.BatchNorm2d, x: torch.Tensor) -> bool:
     """Whether :func:`batch_norm` can take these: see :func:`takes_kernels`; affine, with running figures."""
     return (
-        norm.weight is not None
+        takes_kernels(x)  # first: a tracer's stand-in stops here, before it records a use of the weights
+        and norm.weight is not None
         and norm.running_mean is not None
         and norm.momentum is not None
-        and takes_kernels(x)
         and x.shape[0] * x.shape[2] * x.shape[3] > 1
         and norm.weight.shape[0] == x.shape[1]
         and norm.weight.dtype is norm.running_mean.dtype is torch.float32
