@@ -107,7 +107,8 @@ def _write_nodes(writer: GraphWriter, module: nn.Module) -> str:
         graph = _Tracer().trace(root)
     except Exception as error:  # a forward that cannot be traced may raise anything
         raise UnknownOperationError(f"not traceable: {error}") from error
-    graph.eliminate_dead_code()  # weights that a forward only looked at, to choose its way
+    # Weights that a forward only looked at, to choose its way, are no part of the network.
+    graph.eliminate_dead_code(is_impure_node=lambda node: node.op in ("placeholder", "output"))
     layers: dict[str, Any] = dict(root.named_modules())
     names: dict[fx.Node, str] = {}
     for node in graph.nodes:
