@@ -78,7 +78,7 @@ def _plots(folder: Folder) -> dict[str, plots.Spec | None]:
         "paths": plots.paths(folder),
         "expected": plots.expected(folder, limit),
         "multiplier": plots.search_curve(folder, "multiplier", "weight of latency"),
-        "entropy": plots.search_curve(folder, "entropy", "entropy (nats)"),
+        "entropy": plots.search_curve(folder, "entropy", "entropy (1 is even)"),
         "loss": plots.search_curve(folder, "loss", "loss of the weights"),
         "arch-loss": plots.search_curve(folder, "arch_loss", "loss of the paths"),
         "open": plots.search_curve(folder, "open_paths", "open paths"),

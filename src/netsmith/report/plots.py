@@ -103,7 +103,7 @@ def choices(found: Sequence[Candidate], limit: float | None) -> Spec | None:
             "x": [c.any_ms for c in front], "y": [100 * (c.accuracy or 0) for c in front],
             "line": {"color": "var(--c-front)", "width": 2, "shape": "hv", "dash": "dot"},
         }
-    ] if front else []  # fmt: skip
+    ] if len(front) > 1 else []  # fmt: skip
     traces += [
         {
             "type": "scatter", "mode": "markers", "name": name, "hoverinfo": "text",
@@ -138,10 +138,11 @@ def paths(folder: Folder) -> Spec | None:
     rows = list(dict.fromkeys(name for options in names for name in options))
     places = [{name: j for j, name in enumerate(options)} for options in names]
     blocks = [str(i + 1) for i in range(columns)]
+    tables = [_table(frame, rows, places) for frame in frames]
     traces: list[Spec] = [
         {
             "type": "heatmap", "x": blocks, "y": [safe(r) for r in rows], "xgap": 2, "ygap": 2,
-            "z": _table(frames[-1], rows, places), "zmin": 0, "zmax": 1,
+            "z": tables[-1], "zmin": 0, "zmax": _most(tables),
             "colorscale": [[0, "var(--heat-0)"], [0.5, "var(--heat-1)"], [1, "var(--heat-2)"]],
             "colorbar": {"title": {"text": "probability", "side": "right", "font": {"size": 12}},
                          "thickness": 10,
@@ -172,9 +173,14 @@ def paths(folder: Folder) -> Spec | None:
     layout |= {"showlegend": False}
     return {
         "data": traces, "layout": layout, "height": 90 + 30 * len(rows),
-        "frames": [_table(frame, rows, places) for frame in frames],
+        "frames": tables,
         "frame_names": [f"epoch {frame.get('epoch')} ({frame.get('phase', 'search')})" for frame in frames],
     }  # fmt: skip
+
+
+def _most(tables: list[list[list[float | None]]]) -> float:
+    """The top of the colours: the highest probability of any epoch, so that small ones stay apart."""
+    return max((cell for table in tables for row in table for cell in row if cell is not None), default=1.0)
 
 
 def _thin(epochs: list[Spec]) -> list[Spec]:
