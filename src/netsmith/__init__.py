@@ -67,7 +67,7 @@ def design(
         **settings,
     }
     chosen = Settings.from_mapping({k: v for k, v in asked.items() if v is not None})
-    folder = Path(out) if out is not None else Path("runs") / f"{Path(chosen.data).name}-{seed}"
+    folder = Path(out) if out is not None else chosen.default_folder()
     return run(chosen, folder, source=None if named else data)
 
 

@@ -36,7 +36,8 @@ class Arch:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Arch:
         """Read :meth:`to_dict`'s values. Raises :class:`ArchError` where they are not an arch."""
-        space, choices = data.get("space"), data.get("choices")
+        known = data if isinstance(data, Mapping) else {}
+        space, choices = known.get("space"), known.get("choices")
         if not isinstance(space, str) or not isinstance(choices, list):
             raise ArchError(f"an arch is written {{'space': text, 'choices': [integers]}}; got {data!r:.200}")
         if not all(type(choice) is int for choice in choices):

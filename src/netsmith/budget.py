@@ -11,7 +11,7 @@ from netsmith.errors import SettingsError
 
 _SCALES = {
     "ms": {"ns": 1e-6, "us": 1e-3, "ms": 1.0, "s": 1e3},
-    "bytes": {"B": 1.0, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20},
+    "bytes": {"B": 1.0, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30},
     "count": {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9},
 }
 _UNIT_OF = {
@@ -53,7 +53,7 @@ class Budget:
         return "; ".join(
             f"{name} {figures[name]:.6g} over the budget's {limit:.6g}"
             for name, limit in self.limits().items()
-            if name in figures and figures[name] > limit
+            if name in figures and not figures[name] <= limit  # not-a-number keeps no limit
         )
 
 
@@ -70,10 +70,11 @@ def read_quantity(text: str | float, name: str) -> float:
         number = float(match[1])
         scale = scales[match[2]] if match[2] else 1.0
     except (ValueError, KeyError):
-        units = ", ".join(unit for unit in scales if unit) or "no unit"
+        units = ", ".join(unit for unit in scales if unit)
+        example = next(unit for unit in ("ms", "MB", "M") if unit in scales)
         raise SettingsError(
-            f"cannot read {text!r} as {name}; write a number with one of the units {units}, "
-            f"such as '2{next((u for u in ('ms', 'MB', 'M') if u in scales), '')}'"
+            f"cannot read {text!r:.100} as {name}; write a number with one of the units {units}, "
+            f"such as '2{example}'"
         ) from None
     if not number > 0:
         raise SettingsError(f"{name} must be greater than zero; got {text!r}")

@@ -10,6 +10,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,11 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.events = list(read(path)) if path.exists() else []
-        self._cut_unfinished_line()
+        try:
+            self.events = list(read(path)) if path.exists() else []
+            self._cut_unfinished_line()
+        except OSError as error:
+            raise FolderError(f"cannot read {path}: {error.strerror or error}") from error
 
     def write(self, event: str, **values: Any) -> dict[str, Any]:  # the event's own fields, any JSON
         """Append an event durably and return it. Raises :class:`FolderError` where it cannot be written."""
@@ -36,6 +40,8 @@ class Journal:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
+            with suppress(OSError):  # half a line on a full disk must not run into the next one
+                self._cut_unfinished_line()
             raise FolderError(
                 f"cannot write to {self.path}: {error.strerror}; free some space or choose another --out, "
                 "then run the same command again: it goes on where it was"
@@ -57,12 +63,11 @@ class Journal:
         ]
 
     def _cut_unfinished_line(self) -> None:
-        if self.path.exists() and self.path.stat().st_size:
-            with self.path.open("rb+") as file:
-                content = file.read()
-                end = content.rfind(b"\n") + 1
-                if end < len(content):
-                    file.truncate(end)
+        if self.path.exists():
+            content = self.path.read_bytes()
+            end = content.rfind(b"\n") + 1
+            if end < len(content):
+                os.truncate(self.path, end)
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:
@@ -75,7 +80,7 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
             record = json.loads(line)
             if not isinstance(record["event"], str):
                 raise TypeError
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             raise FolderError(
                 f"line {number} of {path} is not an event; the journal is damaged. Mend or remove the "
                 "folder and design again"

@@ -47,7 +47,7 @@ class Block:
     def key(self) -> str:
         """Readable and unique: the name of this block in a latency table."""
         text = f"{self.op}:{self.in_channels}x{self.height}x{self.width}-{self.out_channels}"
-        if self.op in ("conv", "mbconv"):
+        if self.op in ("conv", "mbconv") or (self.kernel, self.stride) != (1, 1):
             text += f":k{self.kernel}s{self.stride}"
         if self.hidden:
             text += f"h{self.hidden}"
@@ -61,9 +61,14 @@ class Block:
     def from_dict(cls, data: Mapping[str, Any]) -> Block:
         """Read :meth:`to_dict`'s values. Raises :class:`SpaceError` on anything else."""
         try:
-            return cls(**data)
+            block = cls(**data)
         except TypeError as error:
             raise SpaceError(f"not a block: {data!r:.200} ({error})") from None
+        for name, value in asdict(block).items():
+            wanted = {"op": str, "shortcut": bool}.get(name, int)
+            if type(value) is not wanted:
+                raise SpaceError(f"not a block: its {name} is a {wanted.__name__}; got {value!r:.100}")
+        return block
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,12 @@
-"""For tests: a device whose latencies are known, and the suite that every device must pass."""
+"""For tests: a device of known latencies, and the suites that devices, spaces and searchers must pass."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
+from random import Random
 from typing import Literal
 
 import numpy as np
@@ -11,10 +14,14 @@ import onnx
 import torch
 from torch import nn
 
+from netsmith.arch import Arch
 from netsmith.devices.device import Array, Device, Run, check_options, parse
 from netsmith.devices.onnx_runtime import OnnxRuntime
-from netsmith.errors import DeviceError
+from netsmith.errors import ArchError, DeviceError
 from netsmith.export.onnx import write_onnx
+from netsmith.search.searcher import Searcher
+from netsmith.spaces.space import Space
+from netsmith.trial import Trial
 
 # What a multiply-add of a depthwise convolution costs, over one of any other, by kernel.
 _COSTS = {
@@ -149,3 +156,69 @@ def device_contract(device: Device) -> None:
         except DeviceError:
             continue
         raise AssertionError(f"{what} is a DeviceError")
+
+
+def space_contract(space: Space) -> None:
+    """Check what every space promises; an assertion that fails names the promise."""
+    rng, again = Random(0), Random(0)
+    archs = [space.sample(rng) for _ in range(20)]
+    assert archs == [space.sample(again) for _ in range(20)], "the same seed draws the same archs"
+    assert space.count() >= len(set(archs)), "count() counts every arch"
+    lengths = {len(space.encode(arch)) for arch in archs}
+    assert len(lengths) == 1, "codes have one length"
+    codes = {space.encode(arch) for arch in archs}
+    assert len(codes) == len(set(archs)), "distinct archs have distinct codes, equal ones equal codes"
+    for first, second in pairwise(archs):
+        mutant, child = space.mutate(first, rng), space.cross(first, second, rng)
+        for arch in (first, mutant, child):
+            space.check(arch)
+            assert arch.space == space.id, "an arch names its space"
+            assert Arch.from_dict(json.loads(json.dumps(arch.to_dict()))) == arch, "archs survive JSON"
+            assert space.plan(arch) == space.plan(arch), "equal archs have equal plans"
+        assert mutant != first or space.count() == 1, "a mutant differs"
+        decisions = zip(child.choices, first.choices, second.choices, strict=True)
+        assert all(c in (a, b) for c, a, b in decisions), "a child takes each decision from a parent"
+        assert space.cross(first, first, rng) == first, "the child of equal parents equals them"
+    plan = space.plan(archs[0])
+    for before, after in pairwise(plan.blocks):
+        given = (before.out_channels, *before.output_size)
+        assert after.input_shape == given, f"block {after.key} takes what {before.key} gives"
+
+    choices = archs[0].choices
+    for broken in (
+        Arch("another space", choices),
+        Arch(space.id, (*choices, 0)),
+        Arch(space.id, (*choices[:-1], -1)),
+        Arch(space.id, (*choices[:-1], 10**9)),
+    ):
+        try:
+            space.check(broken)
+        except ArchError:
+            continue
+        raise AssertionError(f"{broken} is not a point of the space: an ArchError")
+
+
+def searcher_contract(make: Callable[[int], Searcher], space: Space, trials: int = 60) -> None:
+    """Check what every searcher promises; ``make(seed)`` makes one that asks for archs of ``space``."""
+
+    def error(arch: Arch) -> float:
+        return sum(i * code for i, code in enumerate(space.encode(arch)))
+
+    def ask_and_tell(seed: int) -> list[Arch]:
+        searcher, asked = make(seed), []
+        for number in range(trials):
+            arch = searcher.ask()
+            space.check(arch)
+            asked.append(arch)
+            failed = number % 5 == 0
+            figures = {} if failed else {"error": error(arch)}
+            searcher.tell(Trial(arch, figures, "it failed" if failed else ""))
+        return asked
+
+    assert ask_and_tell(0) == ask_and_tell(0), "the same seed asks for the same archs in the same order"
+    assert space.count() < trials or ask_and_tell(0) != ask_and_tell(1), "another seed asks for others"
+    patient = make(0)
+    for arch in [patient.ask() for _ in range(3)]:  # several may be under way at once
+        patient.tell(Trial(arch, {}, "all failed"))
+    for _ in range(trials):
+        space.check(patient.ask())  # it goes on although nothing ever succeeded

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from netsmith.arch import Arch
+from netsmith.errors import ArchError
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,5 +34,11 @@ class Trial:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Trial:
-        """Read :meth:`to_dict`'s values."""
-        return cls(Arch.from_dict(data["arch"]), dict(data["figures"]), str(data["reason"]))
+        """Read :meth:`to_dict`'s values. Raises :class:`ArchError` where they are not a trial."""
+        try:
+            return cls(Arch.from_dict(data["arch"]), dict(data["figures"]), str(data["reason"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArchError(
+                f"a trial is written {{'arch': ..., 'figures': {{name: number}}, 'reason': text}}; "
+                f"got {data!r:.200} ({error})"
+            ) from None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+INTERRUPTED = 130
+
 
 def main() -> None:
     """Run the ``netsmith`` command."""
@@ -16,6 +18,7 @@ def main() -> None:
     except NetsmithError as error:
         fail(str(error))
         sys.exit(error.exit_status)
-    except KeyboardInterrupt:
-        fail("interrupted; the same command goes on where it was")
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # Typer's own exit on Ctrl-C, which says nothing
+            fail("interrupted; the same command goes on where it was")
+        raise

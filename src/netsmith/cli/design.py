@@ -65,11 +65,11 @@ def design(
     values = read_toml(config) if config is not None else {}
     if "out" in values and out is not None:
         raise SettingsError("'out' is given both in the configuration file and as an option; give it once")
-    folder = values.pop("out", None) or out
+    folder = values.pop("out", out)
+    if not isinstance(folder, str | Path | None):
+        raise SettingsError(f"out is the folder of the design, as text; got {folder!r:.100}")
     settings = merge(values, given)
-    path = (
-        Path(folder) if folder is not None else Path("runs") / f"{Path(settings.data).stem}-{settings.seed}"
-    )
+    path = Path(folder) if folder is not None else settings.default_folder()
 
     from netsmith.pipeline.design import run
 

@@ -82,7 +82,17 @@ class Settings:
             raise SettingsError(f"seed is a whole number from 0 to {2**31 - 1}; got {self.seed!r}")
         if not isinstance(self.data, str) or not self.data:
             raise SettingsError("data names the images: 'digits', a folder or a file")
+        if not isinstance(self.device, str) or not isinstance(self.test, str | None):
+            raise SettingsError(f"device and test are text; got {self.device!r:.100} and {self.test!r:.100}")
+        if self.width is not None and (type(self.width) not in (int, float) or not 0 < self.width <= 8):
+            raise SettingsError(f"width is a multiplier above 0 and up to 8; got {self.width!r:.100}")
+        if type(self.skip_bad) is not bool:
+            raise SettingsError(f"skip_bad is true or false; got {self.skip_bad!r:.100}")
         self.limits()
+
+    def default_folder(self) -> Path:
+        """Return the folder of a design that was given none: ``runs/`` and the data's name with the seed."""
+        return Path("runs") / f"{Path(self.data).resolve().stem or 'design'}-{self.seed}"
 
     def limits(self) -> Budget:
         """Return the limits that an answer must keep."""
@@ -119,7 +129,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         if path.stat().st_size > MAX_TOML_BYTES:
             raise SettingsError(f"{path} is over {MAX_TOML_BYTES} bytes; settings are not that long")
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise SettingsError(f"cannot read settings from {path}: {error}") from None
 
 
@@ -137,18 +147,22 @@ def merge(config: Mapping[str, Any], options: Mapping[str, Any]) -> Settings:
 
 
 def _read_stages(rows: Any) -> tuple[tuple[int, int, int], ...]:
+    if not isinstance(rows, list | tuple) or not rows:
+        raise SettingsError(f"stages is a list of at least one stage; got {rows!r:.100}")
+    return tuple(_read_stage(row) for row in rows)
+
+
+def _read_stage(row: Any) -> tuple[int, int, int]:
     names = ("width", "blocks", "stride")
-    stages = []
-    for row in rows if isinstance(rows, list | tuple) else [rows]:
-        known = not isinstance(row, Mapping) or set(row) == set(names)
-        values = [row.get(name) for name in names] if isinstance(row, Mapping) else list(row)
-        if not known or len(values) != 3 or not all(type(value) is int for value in values):
-            raise SettingsError(
-                f"a stage is {{width = 24, blocks = 4, stride = 2}} in whole numbers; got {row!r}"
-            )
-        width, blocks, stride = (int(str(value)) for value in values)
-        stages.append((width, blocks, stride))
-    return tuple(stages)
+    values = row
+    if isinstance(row, Mapping) and set(row) == set(names):
+        values = [row[name] for name in names]
+    if not isinstance(values, list | tuple) or [type(value) for value in values] != [int, int, int]:
+        raise SettingsError(
+            f"a stage is {{width = 24, blocks = 4, stride = 2}} in whole numbers; got {row!r:.100}"
+        )
+    width, blocks, stride = values
+    return width, blocks, stride
 
 
 def _plain(value: Any) -> Any:

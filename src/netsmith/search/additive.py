@@ -7,6 +7,7 @@ under a limit when scores add up too (the multiple-choice knapsack). No rejectio
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from random import Random
 
 import numpy as np
@@ -52,8 +53,8 @@ class AdditiveCost:
 
         Exact up to the grid. Raises :class:`BudgetError` where there are none.
         """
-        counts = self._counts()
-        low = max(0, int(np.ceil((at_least - self.least) / self._step)))
+        counts = self._counts
+        low = int(np.ceil(max(0.0, at_least - self.least) / self._step - 1e-9))
         high = self._limit(limit)
         total = counts[-1][low : high + 1]
         if high < low or total.sum() == 0:
@@ -73,11 +74,10 @@ class AdditiveCost:
         """Return the choices of the greatest summed score among those of cost up to ``limit``.
 
         A score of ``-inf`` bars an option. Raises :class:`BudgetError` where nothing is under the limit.
+        Exact up to the grid: what is within a grid step an edge of the limit may be taken for over it.
         """
-        high = self._limit(limit)
-        reach = np.full(high + 1, -np.inf) if high >= 0 else np.empty(0)
-        if high >= 0:
-            reach[0] = 0.0
+        reach = np.full(self._limit(limit) + 1, -np.inf)
+        reach[:1] = 0.0
         taken: list[npt.NDArray[np.int64]] = []
         for units, row in zip(self._units, scores, strict=True):
             moved = np.full((len(units), len(reach)), -np.inf)
@@ -85,8 +85,8 @@ class AdditiveCost:
                 if unit < len(reach):
                     moved[option, unit:] = reach[: len(reach) - unit] + row[option]
             taken.append(moved.argmax(0))
-            reach = moved.max(0) if len(reach) else reach
-        if not len(reach) or np.isneginf(reach.max()):
+            reach = moved.max(0)
+        if np.isneginf(reach.max(initial=-np.inf)):
             raise BudgetError(
                 f"no arch costs at most {limit:.4g}; this space reaches from {self.least:.4g} "
                 f"to {self.most:.4g}"
@@ -100,8 +100,11 @@ class AdditiveCost:
 
     def _limit(self, limit: float) -> int:
         """The last grid step whose every arch is at or under ``limit``; -1 where there is none."""
-        return min(int(np.floor((limit - self.least) / self._step + 1e-9)), self._size - 1)
+        if limit >= self.most:  # rounded up edge by edge, the dearest archs lie above the grid's end
+            return self._size - 1
+        return max(-1, int(np.floor(max(limit - self.least, -1.0) / self._step + 1e-9)))
 
+    @cached_property
     def _counts(self) -> list[npt.NDArray[np.float64]]:
         """For each number of leading edges, how many choices reach each grid step."""
         counts = [np.zeros(self._size)]

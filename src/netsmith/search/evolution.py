@@ -64,7 +64,7 @@ class Evolution:
         return self._space.mutate(parent, self._rng)
 
     def _parent(self) -> Arch:
-        """The best of a random tournament; equal ones go by age."""
+        """The best of a random tournament; among equals the one drawn first."""
         size = min(self._tournament, len(self._members))
         return min(self._rng.sample(list(self._members), size), key=self._error).arch
 

@@ -32,9 +32,11 @@ class ChainSpace:
         if not self.edges or not all(self.edges):
             raise SpaceError(f"space '{self.name}' needs at least one edge, and an option on each")
         for index, options in enumerate(self.edges):
+            keys = [b.key for b in options]
             if len({(b.input_shape, b.out_channels, b.output_size) for b in options}) != 1:
-                shapes = [b.key for b in options]
-                raise SpaceError(f"options of edge {index} differ in their shapes: {shapes}")
+                raise SpaceError(f"options of edge {index} differ in their shapes: {keys}")
+            if len(set(keys)) != len(keys):
+                raise SpaceError(f"options of edge {index} are not distinct: {keys}; give each once")
         chain = [*self.stem, *(options[0] for options in self.edges), *self.head]
         for before, after in pairwise(chain):
             if after.input_shape != (before.out_channels, *before.output_size):

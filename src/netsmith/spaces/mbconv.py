@@ -86,6 +86,8 @@ def mbconv(
     """
     channels, height, image_width = input_shape
     _check(input_shape, classes, width, stages, kernels, expansions)
+    if stem_stride not in (None, 1, 2):
+        raise SpaceError(f"the stride of the stem is 1 or 2; got {stem_stride}")
     stride, layout = default_stages(min(height, image_width))
     stride = stem_stride if stem_stride is not None else stride
     layout = tuple(stages) if stages is not None else layout

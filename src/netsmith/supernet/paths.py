@@ -57,10 +57,10 @@ class Paths(nn.Module):
         edge with one open candidate both are that one.
         """
         p = self.probabilities().detach()
-        # An edge that is down to one candidate cannot give two: its closed ones get a place, then lose it.
-        pairs = torch.multinomial(p + 1e-12 * self.open, 1, generator=generator).repeat(1, 2)
+        pairs = p.argmax(1, keepdim=True).repeat(1, 2)
         several = self.open.sum(1) > 1
         if several.any():
+            # Two can be drawn also where all of p but one has underflowed to nothing.
             weights = (p + 1e-12 * self.open)[several]
             drawn = torch.multinomial(weights, 2, generator=generator)
             # The active one of the two follows p renormalised over them.

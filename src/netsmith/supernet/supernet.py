@@ -48,6 +48,7 @@ class Supernet(nn.Module):
         appendix), where o_j is computed for the two sampled candidates alone, the other one without a
         graph. Where both choices of an edge are equal there is nothing to learn, and no second pass.
         """
+        gates = gates.to(x.device)
         x = self.stem(x)
         pairs = zip(active.choices, other.choices, strict=True)
         for i, (edge, (first, second)) in enumerate(zip(self.edges, pairs, strict=True)):
