@@ -143,36 +143,46 @@ def seconds(action: Callable[[], None]) -> float:
 
 def time_ratios(bench: Bench, rounds: int) -> dict[str, float]:
     """Medians over rounds of the time of each step over that of the plain network's step."""
-    ratios: dict[str, list[float]] = {"weight": [], "architecture": [], "reinforce": [], "all": []}
     rng = Random(0)
     bench.weight(bench.space.sample(rng))
     bench.all_paths()
+    found = []
     for _ in range(rounds):
         gc.collect()
-        arch = bench.space.sample(rng)
-        network, optimizer = bench.plain(arch)
-        bench.weight(arch)
-        plain, weight = alternate(
-            lambda: bench.plain_step(network, optimizer), lambda: bench.weight(arch), times=3
-        )
-        ratios["weight"].append(weight / plain)
-        ratios["all"].append(min(seconds(bench.all_paths) for _ in range(2)) / weight)
-        active, *_ = bench.next_pair()
-        network, optimizer = bench.plain(active)
-        state = bench.generator.get_state()
+        weight, all_paths = weight_ratios(bench, bench.space.sample(rng))
+        found.append((weight, architecture_ratio(bench), reinforce_ratio(bench), all_paths))
+    names = ("weight", "architecture", "reinforce", "all")
+    return dict(zip(names, map(statistics.median, zip(*found, strict=True)), strict=True))
 
-        def same_draw() -> None:
-            bench.generator.set_state(state)
-            bench.architecture()
 
-        same_draw()
-        plain, step = alternate(lambda: bench.plain_step(network, optimizer), same_draw, times=3)
-        ratios["architecture"].append(step / plain)
-        probe = copy_of(bench.generator)
-        archs = [bench.paths.sample(probe) for _ in range(bench.reinforce.samples)]
-        plain = statistics.mean(plain_seconds(bench, arch) for arch in archs)
-        ratios["reinforce"].append(seconds(bench.ten_samples) / plain)
-    return {name: statistics.median(values) for name, values in ratios.items()}
+def weight_ratios(bench: Bench, arch: Arch) -> tuple[float, float]:
+    """A weight step over the plain step of the same arch, and all paths at once over the weight step."""
+    network, optimizer = bench.plain(arch)
+    bench.weight(arch)
+    plain, weight = in_turn(lambda: bench.plain_step(network, optimizer), lambda: bench.weight(arch))
+    return weight / plain, min(seconds(bench.all_paths) for _ in range(2)) / weight
+
+
+def architecture_ratio(bench: Bench) -> float:
+    """A two-path architecture step over the plain step of the arch that it draws as active."""
+    network, optimizer = bench.plain(bench.next_pair()[0])
+    state = bench.generator.get_state()
+
+    def same_draw() -> None:
+        bench.generator.set_state(state)
+        bench.architecture()
+
+    same_draw()
+    plain, step = in_turn(lambda: bench.plain_step(network, optimizer), same_draw)
+    return step / plain
+
+
+def reinforce_ratio(bench: Bench) -> float:
+    """Ten REINFORCE samples over the mean plain step of the archs that they draw."""
+    probe = copy_of(bench.generator)
+    archs = [bench.paths.sample(probe) for _ in range(bench.reinforce.samples)]
+    plain = statistics.mean(plain_seconds(bench, arch) for arch in archs)
+    return seconds(bench.ten_samples) / plain
 
 
 def plain_seconds(bench: Bench, arch: Arch) -> float:
@@ -180,7 +190,7 @@ def plain_seconds(bench: Bench, arch: Arch) -> float:
     return min(seconds(lambda: bench.plain_step(network, optimizer)) for _ in range(2))
 
 
-def alternate(first: Callable[[], None], second: Callable[[], None], times: int) -> tuple[float, float]:
+def in_turn(first: Callable[[], None], second: Callable[[], None], times: int = 3) -> tuple[float, float]:
     """The least time of each, taken in turn."""
     pairs = [(seconds(first), seconds(second)) for _ in range(times)]
     return min(a for a, _ in pairs), min(b for _, b in pairs)
@@ -212,7 +222,8 @@ def saved_ratios(bench: Bench, draws: int) -> dict[str, float]:
 
 
 def saved(module: torch.nn.Module, forward: Callable[[], torch.Tensor]) -> int:
-    with SavedBytes(module) as counter:
+    counter = SavedBytes(module)
+    with counter:
         logits = forward()
     assert logits.grad_fn is not None
     return counter.total
@@ -222,11 +233,13 @@ def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--weights", choices=["own", "shared"], default="own")
     arguments.add_argument("--threads", type=int, default=1)
+    arguments.add_argument("--settings", nargs="*", choices=list(SETTINGS), default=list(SETTINGS))
     options = arguments.parse_args()
     torch.set_num_threads(options.threads)
     keep_memory()
     figures = []
-    for name, (space, batch, rounds) in SETTINGS.items():
+    for name in options.settings:
+        space, batch, rounds = SETTINGS[name]
         bench = Bench(space, batch, options.weights)
         times, bytes_ = time_ratios(bench, rounds), saved_ratios(bench, 8)
         figures += [

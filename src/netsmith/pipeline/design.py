@@ -77,6 +77,7 @@ def _design(work: Work) -> None:
     constant, edges = model.costs(space)
     latency = (constant, [list(row) for row in edges])
     figure, costs, target = binding_costs(work, space, latency)
+    work.once("aim", lambda: {"figure": figure, "target": target})
     work.progress.stage("Searching")
     search = run_search(work, space, costs, target)
     work.progress.stage("Choosing among the best paths")
