@@ -104,7 +104,7 @@ def test_extra_blocks_let_other_networks_be_predicted(tmp_path: Path) -> None:
 
 def test_a_killed_profile_goes_on_and_ends_alike(model: LatencyModel, tmp_path: Path) -> None:
     store, space = TableCache(tmp_path), _space()
-    killed = _Counting(FakeDevice("7"), kill_after=2)
+    killed = _Counting(FakeDevice("7"), kill_after=1)
     with pytest.raises(KeyboardInterrupt):
         profile(space, killed, store=store, **FEW)
     progress: list[tuple[float, float, str]] = []

@@ -21,7 +21,7 @@ from netsmith.errors import TableError
 
 # Relative spread that the prior gives a block's departure, and that a measured network is known to.
 # Tried from 0 to 0.4: 0.05 to 0.1 predict best at 28x28 and 32x32 alike.
-_PRIOR, _NOISE = 0.08, 0.015
+_PRIOR, _NOISE = 0.05, 0.015
 _LEAST_NETWORKS = 8
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
