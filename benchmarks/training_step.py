@@ -16,6 +16,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any
 
+from gradients import layer_errors, plain
 from harness import Figure, alternate, parser, publish, ratio
 
 NETWORKS = ("mobilenetv2", "mean path")
@@ -47,30 +48,6 @@ def macs_of(block: Any) -> int:
         rest = block.kernel**2 * block.hidden + block.hidden * block.out_channels
         return expand * (block.hidden != block.in_channels) + rest * height * width
     return block.in_channels * block.hidden * height * width if block.op == "head" else 0
-
-
-def plain(module: Any) -> None:
-    """Put PyTorch's own layers in place of ours, with the same weights."""
-    from torch import nn
-
-    from netsmith.nn.layers import BatchNorm, BatchNormReLU6, DepthwiseConv2d
-
-    for name, child in module.named_children():
-        if isinstance(child, DepthwiseConv2d):
-            made: nn.Module = nn.Conv2d(
-                child.in_channels, child.out_channels, child.kernel_size, child.stride, child.padding,
-                groups=child.groups, bias=False,
-            )  # fmt: skip
-            made.load_state_dict(child.state_dict())
-        elif isinstance(child, BatchNorm | BatchNormReLU6):
-            made = nn.BatchNorm2d(child.num_features, child.eps, child.momentum)
-            made.load_state_dict(child.state_dict())
-            if isinstance(child, BatchNormReLU6):
-                made = nn.Sequential(made, nn.ReLU6())
-        else:
-            plain(child)
-            continue
-        setattr(module, name, made)
 
 
 def make(job: tuple[str, int, int, int], ours: bool, wide: bool = False) -> Callable[[bool], list[Any]]:
@@ -151,9 +128,10 @@ def difference(first: list[Any], second: list[Any]) -> float:
 def compare(sides: tuple[Side, Side], job: tuple[str, int, int, int], repeats: int) -> list[Figure]:
     """Measure one network at one size."""
     ours, stock = sides
-    network, size, batch, _ = job
+    network, size, batch, threads = job
     name = f"{network}, {size}x{size}"
     ours_gradients, stock_gradients = ours.ask(job), stock.ask(job)
+    layer_error, stock_layer_error = layer_errors(plan_of(network, size), batch, threads)
     exact = make(job, ours=False, wide=True)(True)
     pairs: list[list[Any]] = alternate([lambda: ours.ask(1), lambda: stock.ask(1)], repeats)
     (fast, fast_cpu), (slow, slow_cpu) = (zip(*times, strict=True) for times in pairs)
@@ -163,8 +141,10 @@ def compare(sides: tuple[Side, Side], job: tuple[str, int, int, int], repeats: i
         Figure(f"{name}: speed over stock PyTorch", ratio(slow, fast), "x", ">= 4"),
         Figure(f"{name}: of the fastest steps", min(slow) / min(fast), "x"),
         Figure(f"{name}: of processor time", ratio(slow_cpu, fast_cpu), "x"),
-        Figure(f"{name}: gradients, difference", difference(ours_gradients, stock_gradients), "", "<= 1e-5"),
-        Figure(f"{name}: gradients, error against float64", difference(ours_gradients, exact)),
+        Figure(f"{name}: gradient of any layer, error against float64", layer_error, "", "<= 1e-5"),
+        Figure(f"{name}: the same of stock PyTorch", stock_layer_error),
+        Figure(f"{name}: gradients of the network, difference", difference(ours_gradients, stock_gradients)),
+        Figure(f"{name}: gradients of the network, error against float64", difference(ours_gradients, exact)),
         Figure(f"{name}: the same of stock PyTorch", difference(stock_gradients, exact)),
     ]
 
@@ -183,7 +163,7 @@ def main() -> None:
             figures += compare(sides, (network, size, chosen.batch, chosen.threads), chosen.repeats)
             for side in sides:
                 side.close()
-            print(*(f"{f.name}: {f.value:.4g} {f.unit}" for f in figures[-8:]), sep="\n", file=sys.stderr)
+            print(*(f"{f.name}: {f.value:.4g} {f.unit}" for f in figures[-10:]), sep="\n", file=sys.stderr)
     publish(figures, chosen.json)
 
 
