@@ -28,7 +28,7 @@ def baselines(work: Work, chooser: Chooser, recipe: Recipe) -> Iterator[Finished
     asked = work.settings.baselines
     if asked == "none":
         return
-    for width in _widths(work, every=asked == "full"):
+    for width in mobilenet_widths(work):
         name = f"mobilenetv2-{width:g}"
         work.progress.stage(f"Baseline {name}")
         plan = mobilenetv2(work.splits.input_shape, work.splits.classes, width)
@@ -41,10 +41,14 @@ def baselines(work: Work, chooser: Chooser, recipe: Recipe) -> Iterator[Finished
         yield finish(work, "random", "random", plan, recipe, arch=arch, start=start)
 
 
-def _widths(work: Work, every: bool) -> list[float]:
-    """Every width, or the widest within the budget (the narrowest where none is)."""
-    if every:
-        return list(WIDTHS)
+def mobilenet_widths(work: Work) -> list[float]:
+    """Return no, every, or the widest MobileNetV2's width within the budget, as the settings ask.
+
+    The narrowest stands in where none is within the budget.
+    """
+    asked = work.settings.baselines
+    if asked != "quick":
+        return list(WIDTHS) if asked == "full" else []
 
     def choose() -> dict[str, float]:
         chosen = WIDTHS[0]

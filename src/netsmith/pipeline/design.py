@@ -24,7 +24,7 @@ from netsmith.latency.model import LatencyModel
 from netsmith.latency.profile import profile
 from netsmith.nn.runtime import keep_memory
 from netsmith.pipeline.answer import Design
-from netsmith.pipeline.baselines import baselines
+from netsmith.pipeline.baselines import baselines, mobilenet_widths
 from netsmith.pipeline.finish import (
     Finished,
     broken_limits,
@@ -42,6 +42,7 @@ from netsmith.pipeline.settings import Settings
 from netsmith.pipeline.work import Work
 from netsmith.report import write_report
 from netsmith.spaces.chain import ChainSpace
+from netsmith.spaces.mobilenetv2 import mobilenetv2
 from netsmith.trial import Trial
 
 ATTEMPTS = 3
@@ -119,7 +120,10 @@ def _profile(work: Work, space: ChainSpace) -> LatencyModel:
     if known is not None:
         return LatencyModel.from_dict(known["model"])
     started = time.perf_counter()
-    model = profile(space, work.bench, on_progress=work.progress.update)
+    shape, classes = work.splits.input_shape, work.splits.classes
+    compared = [mobilenetv2(shape, classes, width) for width in mobilenet_widths(work)]
+    extra = list(dict.fromkeys(block for plan in compared for block in plan.blocks))
+    model = profile(space, work.bench, extra=extra, on_progress=work.progress.update)
     work.journal.write(
         "profile",
         blocks=len(space.blocks),

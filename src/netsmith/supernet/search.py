@@ -72,7 +72,7 @@ class SearchRecipe:
             )
 
 
-ALPHA_TRAVEL = 10.0
+ALPHA_TRAVEL = 30.0
 ALPHA_LR_LIMITS = (1e-3, 0.1)
 
 
