@@ -1,0 +1,141 @@
+"""The commands: what goes to which stream, and with which exit status they leave."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+
+import netsmith as package
+from netsmith.pipeline.folder import DesignFolder
+from netsmith.pipeline.settings import Settings, read_toml
+from netsmith.testing import FakeDevice
+
+QUICK = (
+    "--device", "fake", "--budget", "quick", "--search-epochs", "2", "--epochs", "1", "--baselines", "none",
+)  # fmt: skip
+
+
+def test_from_a_folder_of_images_to_a_label(
+    netsmith: Callable, pictures: Path, small: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "design"
+    ask = ("design", pictures, "--config", small, *QUICK, "--latency", "0.06ms", "--out", out)
+
+    designed = netsmith(*ask, "--json")
+    assert designed.status == 0
+    assert designed.err == "", "no progress where stderr is not a terminal"
+    result = json.loads(designed.out)
+    assert result == json.loads((out / "result.json").read_text())
+    assert result["budget_met"]
+    assert result["latency_budget_ms"] == 0.06
+
+    shown = netsmith(*ask)
+    assert shown.status == 0
+    assert "budget met by measurement on fake:likes=3: latency_ms 0.06" in shown.out
+    assert str(out / "report.html") in shown.out.replace("\n", "")
+
+    measured = netsmith("measure", out, "--json")
+    assert measured.status == 0
+    figures = json.loads(measured.out)
+    assert figures["device"] == "fake:likes=3"
+    assert figures["latency"]["median_ms"] == pytest.approx(result["latency_ms"])
+    assert figures["size_bytes"] == result["size_bytes"]
+    assert len(figures["latency"]["samples_ms"]) >= 20
+    of_the_file = netsmith("measure", out / "model.onnx", "--device", "fake")
+    assert "latency, median" in of_the_file.out
+
+    image = pictures / "sky" / "0.png"
+    predicted = netsmith("predict", out, image, pictures / "ground" / "1.png", "--json")
+    assert predicted.status == 0
+    answers = json.loads(predicted.out)
+    assert [set(answer["probabilities"]) for answer in answers] == [{"sky", "ground"}] * 2
+    assert sum(answers[0]["probabilities"].values()) == pytest.approx(1)
+    assert answers[0]["image"] == str(image)
+    assert str(image) in netsmith("predict", out, image).out
+
+    (out / "report.html").unlink()
+    assert netsmith("report", out).out.strip() == str(out / "report.html")
+    assert (out / "report.html").exists()
+
+    design = package.load(out)
+    assert design.accuracy == result["accuracy"]
+    assert design.predict([image])[0].probabilities == answers[0]["probabilities"]
+    assert design.export(tmp_path / "m.onnx").read_bytes() == (out / "model.onnx").read_bytes()
+
+
+def test_a_budget_that_is_missed_is_status_3(
+    netsmith: Callable,
+    pictures: Path,
+    small: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whole networks take a millisecond more than the blocks and the reach said."""
+    cost_ms = FakeDevice.cost_ms
+
+    def slower(self: FakeDevice, model: bytes) -> float:
+        kind = onnx.load_model_from_string(model).graph.input[0].type.tensor_type.elem_type
+        return cost_ms(self, model) + (0.02 if kind == onnx.TensorProto.UINT8 else 0)
+
+    monkeypatch.setattr(FakeDevice, "cost_ms", slower)
+    monkeypatch.setenv("NETSMITH_CACHE", str(tmp_path / "cache"))
+    missed = netsmith(
+        "design", pictures, "--config", small, *QUICK, "--latency", "0.03ms", "--out", tmp_path / "design"
+    )
+    assert missed.status == 3
+    assert "BUDGET MISSED" in missed.out
+    assert "latency_ms" in missed.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("design", "digits", "--device", "fak"), "no device is called 'fak'"),
+        (("design", "digits", "--device", "fake", "--latency", "2 parsecs"), "cannot read '2 parsecs'"),
+        (("design", "digits", "--device", "fake", "--budget", "quik"), "did you mean 'quick'?"),
+        (("design", "nowhere/at/all", "--device", "fake"), "nowhere/at/all"),
+        (("design",), "a design needs data"),
+        (("measure", "nowhere.onnx"), "there is no file or folder nowhere.onnx"),
+        (("predict", "nowhere", "image.png"), "nowhere holds no result.json"),
+    ],
+)
+def test_what_the_user_must_mend_is_status_2_with_a_message_and_no_traceback(
+    netsmith: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ran = netsmith(*arguments)
+    assert ran.status == 2
+    assert said in ran.err
+    assert "Traceback" not in ran.err
+    assert ran.out == ""
+
+
+def test_a_setting_given_twice_is_refused(netsmith: Callable, small: Path, tmp_path: Path) -> None:
+    ran = netsmith("design", "digits", "--config", small, "--width", "0.5", "--out", tmp_path / "out")
+    assert ran.status == 2
+    assert "given both in the configuration file and as options: width" in ran.err
+
+
+def test_a_second_process_on_one_folder_is_refused(tmp_path: Path) -> None:
+    settings = Settings.from_mapping({"data": "digits", "device": "fake"})
+    with DesignFolder(tmp_path / "out", settings):
+        assert Settings.from_mapping(read_toml(tmp_path / "out" / "design.toml")) == settings
+        command = [sys.executable, "-c", "from netsmith.cli import main; main()"]
+        asked = ["design", "digits", "--device", "fake", "--out", str(tmp_path / "out")]
+        second = subprocess.run([*command, *asked], capture_output=True, text=True, check=False)
+    assert second.returncode == 2
+    assert "another process is designing in" in second.stderr
+    assert second.stdout == ""
+
+
+def test_devices_are_listed_with_their_versions(netsmith: Callable) -> None:
+    listed = json.loads(netsmith("devices", "--json").out)
+    assert "onnxruntime" in [device["name"] for device in listed]
+    assert "onnxruntime" in netsmith("devices").out
+    assert netsmith("--version").out.strip() == package.__version__
