@@ -176,7 +176,7 @@ def test_the_latency_gradient_is_over_the_two_sampled_paths(space: ChainSpace) -
 
 
 def test_reinforce_moves_by_the_closed_form(space: ChainSpace) -> None:
-    """The gradient of -mean (R - b) log p, with d log p / d alpha = one-hot - p; b starts at the first mean."""
+    """The gradient of -mean (R - b) log p, with d log p / d alpha = one-hot - p; b begins as a mean."""
     torch.manual_seed(0)
     supernet, paths = Supernet(space).eval(), Paths(space, torch.Generator().manual_seed(0))
     optimizer = torch.optim.SGD(paths.parameters(), lr=1.0)
@@ -230,3 +230,20 @@ def test_weights_are_free_again_also_after_an_error(space: ChainSpace) -> None:
     with pytest.raises(ZeroDivisionError), frozen(supernet):
         _ = 1 / 0
     assert all(p.requires_grad for p in supernet.parameters())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_alpha_rests_on_the_processor_while_weights_are_on_a_gpu(space: ChainSpace) -> None:
+    alphas = []
+    for device in ("cpu", "cuda"):
+        torch.manual_seed(0)
+        supernet, paths = Supernet(space).to(device), Paths(space, torch.Generator().manual_seed(0))
+        costs = PathCosts.of(1.0, [[0.1 * j for j in range(len(edge))] for edge in space.edges])
+        optimizer = torch.optim.SGD(paths.parameters(), lr=10.0)
+        x, y = (tensor.to(device) for tensor in images())
+        gradient_step(
+            supernet, paths, optimizer, x, y, costs,
+            lambda ce, e: add_linear(ce, e, 1.2, 0.1), torch.Generator().manual_seed(4),
+        )  # fmt: skip
+        alphas.append(paths.alpha.detach())
+    torch.testing.assert_close(alphas[0], alphas[1], rtol=1e-3, atol=1e-4)
