@@ -48,7 +48,7 @@ def test_changed_images_are_refused(small: Make, images: Path, tmp_path: Path) -
         pixels, labels = held["images"], held["labels"]
     pixels[0, 0, 0] ^= 1
     np.savez(mine, images=pixels, labels=labels)
-    with pytest.raises(FolderError, match="the images of .* are not those"):
+    with pytest.raises(FolderError, match=r"the images of .* are not those"):
         run(settings, tmp_path / "out")
 
 

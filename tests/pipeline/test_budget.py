@@ -1,0 +1,130 @@
+"""Budgets that cannot be kept, that are ample, that predictions miss, and that are not of time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import onnx
+import pytest
+
+from netsmith.budget import Budget
+from netsmith.devices.bench import Bench
+from netsmith.errors import BudgetError
+from netsmith.journal import read
+from netsmith.pipeline.answer import Design
+from netsmith.pipeline.design import run
+from netsmith.pipeline.reach import extremes, figures, fit_width
+from netsmith.pipeline.settings import Settings
+from netsmith.spaces.chain import ChainSpace
+from netsmith.spaces.mbconv import Stage, mbconv
+from netsmith.testing import FakeDevice
+from netsmith.trial import Trial
+
+Make = Callable[..., Settings]
+
+
+def space_of(width: float) -> ChainSpace:
+    return mbconv((1, 8, 8), 4, width=width, stages=[Stage(16, 2, 1), Stage(24, 2, 2)])
+
+
+def measured(design: Design) -> list[Trial]:
+    records = read(design.folder / "journal")
+    return [Trial.from_dict(r["trial"]) for r in records if r.get("stage") == "measure"]
+
+
+def test_a_budget_below_the_reach_names_the_least_before_anything_is_profiled(
+    small: Make, tmp_path: Path
+) -> None:
+    with pytest.raises(BudgetError) as caught:
+        run(small(latency=0.001, width=None), tmp_path)
+    least = figures(space_of(0.1).plan(extremes(space_of(0.1))[0]), Bench(FakeDevice()))["latency_ms"]
+    assert f"latency_ms {least:.6g} over the budget's 0.001" in str(caught.value)
+    assert f"at least latency_ms {least * 1.05:.3g}" in str(caught.value)
+    assert {r["event"] for r in read(tmp_path / "journal")} == {"started", "data", "bench"}
+
+
+def test_what_the_message_asks_for_is_enough() -> None:
+    bench = Bench(FakeDevice())
+    least = figures(space_of(0.1).plan(extremes(space_of(0.1))[0]), bench)["latency_ms"]
+    assert fit_width(space_of, Budget(latency_ms=least * 1.05), bench).width == 0.1
+
+
+def test_the_space_is_widened_until_the_budget_is_worth_using() -> None:
+    bench = Bench(FakeDevice())
+    limits = [Budget(latency_ms=latency_ms) for latency_ms in (0.04, 0.08, 0.2)]
+    reaches = [fit_width(space_of, limit, bench) for limit in limits]
+    widths = [reach.width for reach in reaches]
+    assert widths == sorted(set(widths))
+    for reach, limit in zip(reaches, limits, strict=True):
+        assert reach.least["latency_ms"] < limit.limits()["latency_ms"] < reach.most["latency_ms"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "figure", "value"),
+    [("macs", "macs", 80e3), ("params", "params", 3000.0), ("size", "size_bytes", 30e3)],
+)
+def test_a_budget_without_a_latency_is_kept(
+    small: Make, tmp_path: Path, limit: str, figure: str, value: float
+) -> None:
+    design = run(small(latency=None, epochs=1, **{limit: value}), tmp_path)
+    assert design.budget_met
+    assert design.result[figure] <= value
+    assert design.result["latency_budget_ms"] is None
+    assert design.result["budget"] == {figure: value}
+    assert design.latency_ms > 0
+
+
+def test_a_memory_that_cannot_be_kept_is_said(small: Make, tmp_path: Path) -> None:
+    design = run(small(memory=1000.0, epochs=1), tmp_path)
+    assert not design.budget_met
+    assert any("peak_bytes" in reason for reason in design.result["reasons"])
+
+
+def slow_on_pixels(monkeypatch: pytest.MonkeyPatch, factor: float, surcharge_ms: float) -> None:
+    """Make whole networks, which alone take bytes, slower than they were when the device was profiled."""
+    cost_ms = FakeDevice.cost_ms
+
+    def slower(self: FakeDevice, model: bytes) -> float:
+        kind = onnx.load_model_from_string(model).graph.input[0].type.tensor_type.elem_type
+        cost = cost_ms(self, model)
+        return cost * factor + surcharge_ms if kind == onnx.TensorProto.UINT8 else cost
+
+    monkeypatch.setattr(FakeDevice, "cost_ms", slower)
+
+
+def shares(trials: list[Trial], budget: Mapping[str, float]) -> list[float]:
+    return [trial.figures["latency_ms"] / budget["latency_ms"] for trial in trials]
+
+
+def test_what_misses_the_budget_is_not_chosen_and_the_search_goes_on_tighter(
+    small: Make, finished: Design, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cached table is of a time when the device was faster."""
+    slow_on_pixels(monkeypatch, 1.0, 0.022)
+    design = run(small(), tmp_path)
+    trials = measured(design)
+    over = [trial for trial in trials if trial.figures["latency_ms"] > 0.06]
+    assert over
+    assert all("latency_ms" in trial.reason for trial in over)
+    assert len(trials) > 5, "the first five were all over the budget, and others were measured after them"
+    assert design.budget_met
+    assert design.latency_ms <= 0.06
+    assert design.arch not in [trial.arch for trial in over]
+
+
+def test_where_nothing_keeps_the_budget_the_answer_says_so(
+    small: Make, finished: Design, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow_on_pixels(monkeypatch, 1.0, 1.0)
+    design = run(small(epochs=1), tmp_path)
+    assert not design.budget_met
+    assert not [trial for trial in measured(design) if trial.valid]
+    closest = min(shares(measured(design), design.result["budget"]))
+    assert design.latency_ms / 0.06 == pytest.approx(closest, rel=1e-3), "the closest is handed over"
+    reasons = json.loads((tmp_path / "result.json").read_text())["reasons"]
+    assert any("no arch that was measured keeps the budget" in reason for reason in reasons)
+    assert any("latency_ms" in reason for reason in reasons)
+    page = (tmp_path / "report.html").read_text()
+    assert "no arch that was measured keeps the budget" in page
