@@ -15,14 +15,12 @@ from __future__ import annotations
 
 import json
 import statistics
-import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from harness import Figure, parser, publish
+from harness import Figure, Record, Records, parser, publish
 from rich.console import Console
 from rich.table import Table
 
@@ -45,27 +43,6 @@ from netsmith.spaces.mobilenetv2 import mobilenetv2
 SHAPE, CLASSES = (1, 28, 28), 10
 WIDTHS = (0.35, 0.5, 0.75, 1.0)
 FASTER = 1.8
-Record = dict[str, Any]
-
-
-class Records:
-    """Finished pieces by name, on disk after each."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.pieces: dict[str, Record] = json.loads(path.read_text()) if path.exists() else {}
-
-    def once(self, name: str, make: Callable[[], Record]) -> Record:
-        if name not in self.pieces:
-            print(f"{time.strftime('%H:%M:%S')} {name} …", file=sys.stderr, flush=True)
-            self.pieces[name] = make()
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self.path.with_suffix(".new")
-            temporary.write_text(json.dumps(self.pieces, indent=1) + "\n")
-            temporary.replace(self.path)
-            shown = {k: v for k, v in self.pieces[name].items() if k != "plan"}
-            print(f"{time.strftime('%H:%M:%S')} {name}: {shown}", file=sys.stderr, flush=True)
-        return self.pieces[name]
 
 
 class Benchmark:

@@ -10,6 +10,7 @@ import shlex
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -123,3 +124,26 @@ def alternate(runs: Sequence[Callable[[], float]], repeats: int, warmups: int = 
 def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> float:
     """Return the median over pairs: a machine's drift touches both of a pair alike."""
     return statistics.median(a / b for a, b in zip(numerator, denominator, strict=True))
+
+
+Record = dict[str, Any]
+
+
+class Records:
+    """Finished pieces by name, on disk after each."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.pieces: dict[str, Record] = json.loads(path.read_text()) if path.exists() else {}
+
+    def once(self, name: str, make: Callable[[], Record]) -> Record:
+        if name not in self.pieces:
+            print(f"{time.strftime('%H:%M:%S')} {name} …", file=sys.stderr, flush=True)
+            self.pieces[name] = make()
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = self.path.with_suffix(".new")
+            temporary.write_text(json.dumps(self.pieces, indent=1) + "\n")
+            temporary.replace(self.path)
+            shown = {k: v for k, v in self.pieces[name].items() if k != "plan"}
+            print(f"{time.strftime('%H:%M:%S')} {name}: {shown}", file=sys.stderr, flush=True)
+        return self.pieces[name]

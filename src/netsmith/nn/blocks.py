@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import nn
 
 from netsmith.errors import SpaceError
 from netsmith.nn.layers import BatchNorm, BatchNormReLU6, DepthwiseConv2d
-from netsmith.nn.stage import norm_depthwise_norm, takes_stage
+from netsmith.nn.stage import has_hooks, norm_depthwise_norm, takes_stage
 from netsmith.plan import Block
 
 BN_EPS, BN_MOMENTUM = 1e-3, 0.1  # of the ProxylessNAS release
@@ -77,8 +78,14 @@ class MBConv(nn.Module):
         if isinstance(self.expand, nn.Sequential):
             convolution, norm = self.expand
             x = convolution(x)
-            if isinstance(norm, BatchNormReLU6) and takes_stage(x, norm, self.depthwise, self.norm):
-                return norm_depthwise_norm(x, norm, self.depthwise, self.norm)
+            parts = (
+                cast(BatchNormReLU6, norm),
+                self.depthwise.weight,
+                int(self.depthwise.stride[0]),
+                self.norm,
+            )
+            if takes_stage(x, *parts) and not has_hooks(self.depthwise):
+                return norm_depthwise_norm(x, *parts)
             x = norm(x)
         out: torch.Tensor = self.norm(self.depthwise(x))
         return out

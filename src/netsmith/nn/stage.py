@@ -17,41 +17,51 @@ from netsmith.nn.norm import apply, gather, measure, spread, takes_norm
 from netsmith.nn.runtime import pointer
 
 
-def takes_stage(x: torch.Tensor, before: nn.BatchNorm2d, conv: nn.Conv2d, after: nn.BatchNorm2d) -> bool:
-    """Whether :func:`norm_depthwise_norm` can take these three layers, none of which has hooks."""
+def takes_stage(
+    x: torch.Tensor, before: nn.BatchNorm2d, weight: torch.Tensor, stride: int, after: nn.BatchNorm2d
+) -> bool:
+    """Whether :func:`norm_depthwise_norm` can take these; norms with hooks it leaves to PyTorch."""
     return (
         takes_norm(before, x)
-        and takes_depthwise(x, conv.weight, int(conv.stride[0]))
+        and takes_depthwise(x, weight, stride)
         and after.weight is not None
         and after.running_mean is not None
         and after.momentum is not None
         and x.shape[0] > 1  # so that the second norm has two values, whatever the stride leaves
-        and not any(layer._forward_hooks or layer._forward_pre_hooks for layer in (before, conv, after))
-        and not any(layer._backward_hooks or layer._backward_pre_hooks for layer in (before, conv, after))
+        and not has_hooks(before)
+        and not has_hooks(after)
+    )
+
+
+def has_hooks(layer: nn.Module) -> bool:
+    """Whether somebody listens to ``layer``, who must not be passed over."""
+    return bool(
+        layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks
     )
 
 
 def norm_depthwise_norm(
-    x: torch.Tensor, before: nn.BatchNorm2d, conv: nn.Conv2d, after: nn.BatchNorm2d
+    x: torch.Tensor, before: nn.BatchNorm2d, weight: torch.Tensor, stride: int, after: nn.BatchNorm2d
 ) -> torch.Tensor:
-    """Apply ``before``, ReLU6, the depthwise ``conv``, ``after`` and ReLU6 to (N, C, H, W).
+    """Apply ``before``, ReLU6, a depthwise convolution, ``after`` and ReLU6 to (N, C, H, W).
 
+    ``weight`` is (C, 1, K, K), padding ``K // 2``.
     The arguments must satisfy :func:`takes_stage`. Returns (N, C, ceil(H / stride), ceil(W / stride)).
     Saves ``x`` and the convolution's output, and nothing else of their size.
     """
-    parameters = before.weight, before.bias, conv.weight, after.weight, after.bias
+    parameters = before.weight, before.bias, weight, after.weight, after.bias
     if torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in parameters)):
-        out: torch.Tensor = _apply(x, *parameters, before, conv, after)
+        out: torch.Tensor = _apply(x, *parameters, before, stride, after)
         return out
-    return _forward(x, before, conv, after)[0]
+    return _forward(x, before, weight, stride, after)[0]
 
 
 def _forward(
-    x: torch.Tensor, before: nn.BatchNorm2d, conv: nn.Conv2d, after: nn.BatchNorm2d
+    x: torch.Tensor, before: nn.BatchNorm2d, weight: torch.Tensor, stride: int, after: nn.BatchNorm2d
 ) -> tuple[torch.Tensor, ...]:
     """The result, the convolution's output, and the rows of both norms."""
     rows_before = measure(before, x)
-    y = correlate(x, conv.weight, int(conv.stride[0]), rows_before)
+    y = correlate(x, weight, stride, rows_before)
     rows_after = measure(after, y)
     return apply(y, rows_after, True), y, rows_before, rows_after
 
@@ -60,12 +70,12 @@ class _Stage(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, x: torch.Tensor, gamma: torch.Tensor, beta: torch.Tensor, weight: torch.Tensor,
-        gamma_after: torch.Tensor, beta_after: torch.Tensor, before: nn.BatchNorm2d, conv: nn.Conv2d,
+        gamma_after: torch.Tensor, beta_after: torch.Tensor, before: nn.BatchNorm2d, stride: int,
         after: nn.BatchNorm2d,
     ) -> torch.Tensor:  # fmt: skip
-        out, y, rows_before, rows_after = _forward(x, before, conv, after)
+        out, y, rows_before, rows_after = _forward(x, before, weight, stride, after)
         ctx.save_for_backward(x, y, rows_before, rows_after, weight)
-        ctx.training, ctx.stride = (before.training, after.training), int(conv.stride[0])
+        ctx.training, ctx.stride = (before.training, after.training), stride
         return out
 
     @staticmethod

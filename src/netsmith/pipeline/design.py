@@ -289,8 +289,10 @@ def command_of(settings: Settings, out: Path) -> str:
     parts = ["netsmith", "design", settings.data]
     for field in fields(settings):
         value = getattr(settings, field.name)
-        if field.name in ("data", "stages") or value == field.default:
+        if field.name == "data" or value == field.default:
             continue
+        if field.name == "stages":  # no option holds them: design.toml does
+            return shlex.join(["netsmith", "design", "--config", str(out / "design.toml"), "--out", str(out)])
         option = f"--{field.name.replace('_', '-')}"
         parts += [option] if value is True else [option, str(value)]
     return shlex.join([*parts, "--out", str(out)])

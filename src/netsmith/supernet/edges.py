@@ -19,6 +19,7 @@ from torch import nn
 from netsmith.errors import SpaceError
 from netsmith.nn.blocks import MBConv, build_block
 from netsmith.nn.layers import convolve_depthwise
+from netsmith.nn.stage import norm_depthwise_norm, takes_stage
 from netsmith.plan import Block
 
 
@@ -75,9 +76,15 @@ class SharedWeights(nn.Module):
             return x
         norms = cast(nn.ModuleDict, self.norms[str(choice)])
         expand, depthwise, project = self._slices(block)
-        out: torch.Tensor = x if expand is None else norms["expand"](F.conv2d(x, expand))
-        out = norms["depthwise"](convolve_depthwise(out, depthwise.contiguous(), block.stride))
-        out = norms["project"](F.conv2d(out, project))
+        out: torch.Tensor = x if expand is None else F.conv2d(x, expand)
+        before = cast(nn.BatchNorm2d, norms["expand"]) if expand is not None else None
+        after = cast(nn.BatchNorm2d, norms["depthwise"])
+        if before is not None and takes_stage(out, before, depthwise, block.stride, after):
+            out = norm_depthwise_norm(out, before, depthwise, block.stride, after)
+        else:
+            out = out if before is None else before(out)
+            out = after(convolve_depthwise(out, depthwise, block.stride))
+        out = cast(nn.BatchNorm2d, norms["project"])(F.conv2d(out, project))
         return x + out if block.shortcut else out
 
     def extract(self, choice: int) -> nn.Module:
@@ -105,13 +112,13 @@ class SharedWeights(nn.Module):
             del self.norms[name]
 
     def _slices(self, block: Block) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor]:
-        """Return the views of expand, depthwise and project weights that ``block`` uses."""
+        """Return the slices of expand, depthwise and project weights that ``block`` uses."""
         margin = (self.depthwise.shape[-1] - block.kernel) // 2
         centre = slice(margin, margin + block.kernel)
         expand = self.expand[: block.hidden] if self.expand is not None and _expands(block) else None
         return (
             expand,
-            self.depthwise[: block.hidden, :, centre, centre],
+            self.depthwise[: block.hidden, :, centre, centre].contiguous(),
             self.project[:, : block.hidden],
         )
 

@@ -171,16 +171,20 @@ class ProxylessSearch:
             self._set_lr((epoch * len(train) + step) / (recipe.epochs * len(train)))
             arch = self.paths.sample(generator, uniform=warming)
             losses.append(weight_step(self.supernet, arch, self.optimizer, x, y, self._loss))
-            if not math.isfinite(losses[-1]):
-                raise TrainingError(
-                    f"the supernet's loss is {losses[-1]} in epoch {epoch}, step {step}; "
-                    f"lower the search's lr (now {recipe.lr})"
-                )
+            self._check(losses[-1], step)
             if not warming and step % recipe.alpha_every == 0:
                 arch_losses.append(self._arch_step(*next(judged), generator))
+                self._check(arch_losses[-1], step)
         if not warming and recipe.prune_below > 0:
             self._prune()
         return self._figures(warming, losses, arch_losses, time.perf_counter() - started)
+
+    def _check(self, loss: float, step: int) -> None:
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"the supernet's loss is {loss} in epoch {self.finished_epochs}, step {step}; "
+                f"lower the search's lr (now {self.recipe.lr})"
+            )
 
     def _loss(self, logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return F.cross_entropy(logits, y, label_smoothing=self.recipe.label_smoothing)
