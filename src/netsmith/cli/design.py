@@ -45,6 +45,7 @@ def design(
     test: Annotated[str | None, typer.Option(help="images to keep as the test part")] = None,
     skip_bad: Annotated[bool | None, typer.Option("--skip-bad", help="leave out unreadable images")] = None,
     search_epochs: Annotated[int | None, typer.Option(help="epochs of the search")] = None,
+    threads: Annotated[int | None, typer.Option(help="to train with; the fastest where not given")] = None,
     epochs: Annotated[int | None, typer.Option(help="epochs of each training")] = None,
     json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
 ) -> None:
@@ -57,7 +58,7 @@ def design(
         "params": params, "budget": budget, "seed": seed, "space": space, "width": width,
         "strategy": strategy, "update": update, "weights": weights, "start": start,
         "baselines": baselines, "augment": augment, "image_size": image_size, "test": test,
-        "skip_bad": skip_bad, "search_epochs": search_epochs, "epochs": epochs,
+        "skip_bad": skip_bad, "search_epochs": search_epochs, "threads": threads, "epochs": epochs,
     }  # fmt: skip
     given = {name: value for name, value in options.items() if value is not None}
     from netsmith.pipeline.settings import merge, read_toml

@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save as write_safetensors
 
 import netsmith
@@ -37,12 +38,13 @@ from netsmith.pipeline.folder import DesignFolder
 from netsmith.pipeline.networks import measure_exported
 from netsmith.pipeline.progress import Progress, Silent
 from netsmith.pipeline.reach import Reach, fit_width
-from netsmith.pipeline.seek import Chooser, binding_costs, run_search
+from netsmith.pipeline.seek import Chooser, binding_costs, run_search, trial_step
 from netsmith.pipeline.settings import Settings
 from netsmith.pipeline.work import Work
 from netsmith.report import write_report
 from netsmith.spaces.chain import ChainSpace
 from netsmith.spaces.mobilenetv2 import mobilenetv2
+from netsmith.train import fastest_threads
 from netsmith.trial import Trial
 
 ATTEMPTS = 3
@@ -74,6 +76,7 @@ def _design(work: Work) -> None:
         work.warn(f"{len(splits.skipped)} images were skipped; the report lists them")
     reach = _fit(work)
     space = work.space_of(reach.width)
+    _set_threads(work, space)
     model = _profile(work, space)
     constant, edges = model.costs(space)
     latency = (constant, [list(row) for row in edges])
@@ -111,6 +114,16 @@ def _fit(work: Work) -> Reach:
     )
     work.progress.say(reach.describe(work.budget.limits()))
     return reach
+
+
+def _set_threads(work: Work, space: ChainSpace) -> None:
+    """Train with the threads that were asked for, or that are fastest here; the same at every start."""
+
+    def choose() -> dict[str, int]:
+        most = torch.get_num_threads()
+        return {"threads": work.settings.threads or fastest_threads(trial_step(work, space), most)}
+
+    torch.set_num_threads(work.once("threads", choose)["threads"])
 
 
 def _profile(work: Work, space: ChainSpace) -> LatencyModel:

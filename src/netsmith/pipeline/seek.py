@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, cast
 
 import torch
@@ -12,6 +12,7 @@ from netsmith.arch import Arch
 from netsmith.data import batch_generator
 from netsmith.errors import BudgetError
 from netsmith.nn.count import count_plan
+from netsmith.nn.network import Network
 from netsmith.nn.preprocess import Normalize
 from netsmith.pipeline.networks import measure_exported
 from netsmith.pipeline.reach import BYTES_A_PARAMETER, typical
@@ -49,6 +50,17 @@ def search_recipe(work: Work, space: ChainSpace) -> SearchRecipe:
         weights=cast(Literal["shared", "own"], asked.weights),
         update=cast(Literal["gradient", "reinforce"], asked.update),
     )
+
+
+def trial_step(work: Work, space: ChainSpace) -> Callable[[], None]:
+    """Return a training step of a typical arch on images of the right shape, to be timed."""
+    network = Network(space.plan(typical(space))).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    x = torch.zeros(SEARCH_BATCH, *work.splits.input_shape).to(memory_format=torch.channels_last)
+
+    def step() -> None:
+        network(x).sum().backward()
+
+    return step
 
 
 def binding_costs(work: Work, space: ChainSpace, latency: Costs) -> tuple[str, Costs, float]:

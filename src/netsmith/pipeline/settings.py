@@ -65,6 +65,7 @@ class Settings:
     test: str | None = None
     skip_bad: bool = False
     search_epochs: int | None = None
+    threads: int | None = None
     epochs: int | None = None
 
     def __post_init__(self) -> None:
@@ -74,7 +75,7 @@ class Settings:
                 raise SettingsError(
                     f"{name} is one of {', '.join(allowed)}; got {value!r}{nearest(str(value), allowed)}"
                 )
-        for name in ("search_epochs", "epochs", "image_size"):
+        for name in ("search_epochs", "epochs", "image_size", "threads"):
             value = getattr(self, name)
             if value is not None and (type(value) is not int or value < 1):
                 raise SettingsError(f"{name} is a whole number from 1 up; got {value!r}")

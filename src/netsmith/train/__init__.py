@@ -1,7 +1,7 @@
 """Training a module by a recipe, evaluating it, and re-estimating its batch-norm statistics."""
 
 from netsmith.train.evaluate import Batches, Evaluation, evaluate, recalibrate
-from netsmith.train.hardware import fastest_precision
+from netsmith.train.hardware import fastest_precision, fastest_threads
 from netsmith.train.loop import Mix, train
 from netsmith.train.progress import EpochFigures, TrainResult
 from netsmith.train.recipe import Recipe, fit_recipe
@@ -15,6 +15,7 @@ __all__ = [
     "TrainResult",
     "evaluate",
     "fastest_precision",
+    "fastest_threads",
     "fit_recipe",
     "recalibrate",
     "train",
