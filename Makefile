@@ -10,7 +10,7 @@ demo: $(READY)
 	$(BIN)/netsmith design digits --device onnxruntime --latency 0.2ms --budget quick --out runs/digits
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: $(READY)
 	$(BIN)/ruff format --check .
