@@ -81,6 +81,24 @@ def extremes(space: ChainSpace) -> tuple[Arch, Arch]:
     return space.arch(cheapest), space.arch(dearest)
 
 
+def cheap_archs(space: ChainSpace) -> list[Arch]:
+    """Return archs of which one should be the least on any device: that of fewest multiply-adds first.
+
+    The others take one option wherever nothing can be skipped, as a device may be fastest in any of them.
+    """
+    fewest, _ = extremes(space)
+    others = [
+        space.arch(
+            tuple(
+                choice if options[choice].op == "skip" else min(option, len(options) - 1)
+                for choice, options in zip(fewest.choices, space.edges, strict=True)
+            )
+        )
+        for option in range(max(map(len, space.edges)))
+    ]
+    return list(dict.fromkeys([fewest, *others]))
+
+
 def typical(space: ChainSpace) -> Arch:
     """Return an arch of middling options: the middle one of each edge and the one before, in turn."""
     return space.arch(tuple(max(0, len(options) // 2 - i % 2) for i, options in enumerate(space.edges)))
@@ -105,8 +123,12 @@ def _closest(space_of: Callable[[float], ChainSpace], budget: Budget, bench: Ben
 
 
 def _check_reachable(space: ChainSpace, budget: Budget, bench: Bench) -> None:
-    cheapest, _ = extremes(space)
-    least = figures(space.plan(cheapest), bench)
+    least: dict[str, float] = {}
+    for arch in cheap_archs(space):
+        found = figures(space.plan(arch), bench)
+        least = {name: min(value, least.get(name, value)) for name, value in found.items()}
+        if not budget.broken(found):
+            return
     broken = budget.broken(least)
     if broken:
         raise BudgetError(

@@ -10,6 +10,7 @@ import torch
 
 from netsmith.arch import Arch
 from netsmith.data import batch_generator
+from netsmith.devices.memory import footprint
 from netsmith.errors import BudgetError
 from netsmith.nn.count import count_plan
 from netsmith.nn.network import Network
@@ -179,6 +180,9 @@ class Chooser:
                 "latency_ms": latency.median_ms,
                 "size_bytes": float(len(models[trial.arch.digest])),
             }
+            if self.work.budget.peak_bytes is not None:
+                used = footprint(device, models[trial.arch.digest], shape, input_type="uint8")
+                figures["peak_bytes"] = float(used.peak_bytes)
             # The upper end of the interval: a median that is within only by luck is not within.
             doubted = {**figures, "latency_ms": latency.interval_ms[1]}
             known[trial.arch] = self._write(
