@@ -142,3 +142,15 @@ def test_the_thread_keeps_order_hands_errors_over_and_ends() -> None:
     assert int(next(early)[0]) == 0
     early.close()  # type: ignore[attr-defined]
     assert threads() == []
+
+
+def test_a_limited_epoch_takes_other_images_each_time():
+    images = ImageSet(torch.zeros(20, 1, 8, 8, dtype=torch.uint8), torch.arange(20) % 2, ("a", "b"))
+    loader = Loader(images, 4, mean=(0.5,), std=(0.5,), limit=10)
+    assert len(loader) == 3
+    assert [len(y) for _, y in loader.epoch(0)] == [4, 4, 2]
+    taken = [set(loader.order(number).tolist()) for number in range(3)]
+    assert all(len(places) == 10 for places in taken)
+    assert taken[0] != taken[1]
+    with pytest.raises(SettingsError, match="at least 1"):
+        Loader(images, 4, mean=(0.5,), std=(0.5,), limit=0)

@@ -31,7 +31,8 @@ class Loader:
     augments before that, so that what a shift brings in is black. Order and augmentation of an epoch
     depend on nothing but ``seed`` and its number, so a resumed run sees the same batches, on any device.
     ``shuffle=False`` keeps the images' own order. ``drop_last`` leaves out a last, shorter batch, unless it
-    is the only one.
+    is the only one. ``limit`` is how many images an epoch takes at most; where they are shuffled,
+    each epoch takes others.
 
     Images in memory are moved to ``device`` once and prepared there. Streamed ones are decoded by worker
     processes and prepared by a thread, while the caller computes.
@@ -49,8 +50,11 @@ class Loader:
         device: torch.device | str = "cpu",
         shuffle: bool = True,
         drop_last: bool = False,
+        limit: int | None = None,
     ) -> None:
         channels = images.input_shape[0]
+        if limit is not None and limit < 1:
+            raise SettingsError(f"an epoch takes at least 1 image; got a limit of {limit}")
         if batch_size < 1:
             raise SettingsError(f"the batch size must be at least 1; got {batch_size}")
         if not len(images):
@@ -66,6 +70,7 @@ class Loader:
         self.seed: Final = seed
         self.shuffle: Final = shuffle
         self.drop_last: Final = drop_last
+        self._count = len(images) if limit is None else min(limit, len(images))
         self._fill = tuple(255 * value for value in mean)
         scale = torch.tensor([1 / (255 * s) for s in std])
         offset = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)])
@@ -74,15 +79,16 @@ class Loader:
 
     def __len__(self) -> int:
         """How many batches an epoch has."""
-        count, size = len(self.images), self.batch_size
+        count, size = self._count, self.batch_size
         return max(1, count // size) if self.drop_last else -(-count // size)
 
     def order(self, number: int) -> torch.Tensor:
         """Return the images' places (N,) in the order of epoch ``number``."""
         count = len(self.images)
         if not self.shuffle:
-            return torch.arange(count)
-        return torch.randperm(count, generator=batch_generator(self.seed, number, "order"))
+            return torch.arange(self._count)
+        order = torch.randperm(count, generator=batch_generator(self.seed, number, "order"))
+        return order[: self._count]
 
     def epoch(self, number: int, start_batch: int = 0) -> Iterator[Batch]:
         """Yield the batches of epoch ``number`` from ``start_batch`` on.

@@ -77,7 +77,7 @@ def finish(
     mixes = policy.mixup > 0 or policy.cutmix > 0
     outcome = train(
         module,
-        work.loader(splits.train, recipe.batch_size, augment=True, salt=4),
+        work.loader(splits.train, recipe.batch_size, augment=True, salt=4, limit=recipe.epoch_images),
         work.loader(splits.validation, EVALUATION_BATCH, augment=False, shuffle=False),
         recipe,
         seed=work.settings.seed,

@@ -40,17 +40,22 @@ Costs = tuple[float, list[list[float]]]
 """A constant and the cost of every option of every edge."""
 
 
-def search_recipe(work: Work, space: ChainSpace) -> SearchRecipe:
-    """Return the recipe of the search: as many epochs as one training of a typical arch may cost."""
+def search_recipe(work: Work, space: ChainSpace) -> tuple[SearchRecipe, int]:
+    """Return the recipe of the search and the images of an epoch (0 for all).
+
+    Its weight steps may cost what one training of a typical arch costs.
+    """
     asked = work.settings
     macs = count_plan(space.plan(typical(space))).macs
-    epochs = asked.search_epochs or fit_recipe(len(work.splits.train), macs, asked.budget).epochs
-    return SearchRecipe(
+    fitted = fit_recipe(len(work.splits.train), macs, asked.budget, epochs=asked.search_epochs)
+    epochs = fitted.epochs
+    recipe = SearchRecipe(
         epochs=max(2, epochs),
         warmup_epochs=max(1, round(WARMUP_SHARE * max(2, epochs))),
         weights=cast(Literal["shared", "own"], asked.weights),
         update=cast(Literal["gradient", "reinforce"], asked.update),
     )
+    return recipe, fitted.epoch_images
 
 
 def trial_step(work: Work, space: ChainSpace) -> Callable[[], None]:
@@ -91,7 +96,7 @@ def run_search(work: Work, space: ChainSpace, costs: Costs, target: float) -> Pr
     """Train the supernet and its path probabilities, from the checkpoint where there is one."""
     asked, splits = work.settings, work.splits
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    recipe = search_recipe(work, space)
+    recipe, epoch_images = search_recipe(work, space)
     search = ProxylessSearch(space, PathCosts.of(*costs), target, recipe, asked.seed, device)
     written = {record["epoch"] for record in work.journal.all("search_epoch")}
 
@@ -102,7 +107,7 @@ def run_search(work: Work, space: ChainSpace, costs: Costs, target: float) -> Pr
         work.progress.update(figures.epoch + 1, recipe.epochs, note)
 
     search.run(
-        work.loader(splits.train, SEARCH_BATCH, augment=True, salt=1),
+        work.loader(splits.train, SEARCH_BATCH, augment=True, salt=1, limit=epoch_images),
         work.loader(splits.validation, SEARCH_BATCH, augment=True, salt=2),
         checkpoint_path=work.folder.checkpoints / "search.safetensors",
         on_epoch=on_epoch,

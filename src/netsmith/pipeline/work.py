@@ -100,9 +100,19 @@ class Work:
         return mbconv(self.splits.input_shape, self.splits.classes, width=width, stages=stages)
 
     def loader(
-        self, images: Images, batch_size: int, *, augment: bool, salt: int = 0, shuffle: bool = True
+        self,
+        images: Images,
+        batch_size: int,
+        *,
+        augment: bool,
+        salt: int = 0,
+        shuffle: bool = True,
+        limit: int = 0,
     ) -> Loader:
-        """Return batches of ``images``; a ``salt`` of its own gives every user an order of its own."""
+        """Return batches of ``images``; a ``salt`` of its own gives every user an order of its own.
+
+        ``limit`` is how many images an epoch takes; 0 for all.
+        """
         return Loader(
             images,
             batch_size,
@@ -113,6 +123,7 @@ class Work:
             device="cuda" if torch.cuda.is_available() else "cpu",
             shuffle=shuffle,
             drop_last=augment,
+            limit=limit or None,
         )
 
     def once(

@@ -14,7 +14,7 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 
 # What a whole training may cost, in multiply-adds, by effort; see :func:`training_cost_macs`. One core does
 # some 1.5e10 a second of a small MBConv network's training.
-ALLOWANCE_MACS = {"quick": 5e12, "standard": 3e13, "thorough": 2e14}
+ALLOWANCE_MACS = {"quick": 5e12, "standard": 2.5e13, "thorough": 2e14}
 # (fewest, most) epochs by effort: below, nothing is learned; above, nothing more.
 EPOCH_RANGE = {"quick": (3, 40), "standard": (8, 120), "thorough": (20, 300)}
 # A step of a small network waits on Python, 20 ms of it: the multiply-adds that are not done meanwhile.
@@ -25,17 +25,19 @@ STEP_OVERHEAD_MACS = 3e8
 class Recipe:
     """How a module is trained.
 
-    ``lr`` is the highest learning rate, reached after ``warmup_epochs`` and brought to zero along a half
-    cosine. ``momentum`` and ``nesterov`` belong to ``"sgd"``. ``weight_decay`` acts on the weights of
-    convolutions and linear layers, never on norms and biases. ``ema`` is the decay, a step, of the moving
-    average of the weights that is evaluated and kept; 0 keeps the weights themselves. ``grad_clip`` limits
-    the norm of the gradient, 0 for no limit. ``distillation`` is the share of the loss that a teacher gives
-    where there is one, at ``temperature`` (Hinton et al. 2015). What is done to the images is not a recipe's
-    but the data's. Raises :class:`SettingsError` on a value out of its range.
+    ``epoch_images`` is how many images an epoch takes, others every time; 0 for all. ``lr`` is the highest
+    learning rate, reached after ``warmup_epochs`` and brought to zero along a half cosine. ``momentum`` and
+    ``nesterov`` belong to ``"sgd"``. ``weight_decay`` acts on the weights of convolutions and linear layers,
+    never on norms and biases. ``ema`` is the decay, a step, of the moving average of the weights that is
+    evaluated and kept; 0 keeps the weights themselves. ``grad_clip`` limits the norm of the gradient, 0 for no
+    limit. ``distillation`` is the share of the loss that a teacher gives where there is one, at
+    ``temperature`` (Hinton et al. 2015). What is done to the images is not a recipe's but the data's. Raises
+    :class:`SettingsError` on a value out of its range.
     """
 
     epochs: int
     batch_size: int = 64
+    epoch_images: int = 0
     optimizer: str = "sgd"
     lr: float = 0.05
     momentum: float = 0.9
@@ -57,6 +59,10 @@ class Recipe:
             count = getattr(self, name)
             if isinstance(count, bool) or not isinstance(count, int) or count < 1:
                 raise SettingsError(f"a recipe's {name} must be a whole number of at least 1; got {count!r}")
+        if type(self.epoch_images) is not int or self.epoch_images < 0:
+            raise SettingsError(
+                f"a recipe's epoch_images is a whole number from 0 up; got {self.epoch_images!r}"
+            )
         for name, low, high in _RANGES:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
@@ -127,7 +133,8 @@ def fit_recipe(
     """Return the recipe for ``images`` training images and a network of ``macs`` multiply-adds an image.
 
     The epochs are what the effort ("quick", "standard", "thorough") allows for, times ``share`` where several
-    networks are trained for one answer; or those given. They follow from counts alone and never from a clock,
+    networks are trained for one answer; or those given. Where even the fewest would cost more, each takes
+    as many images as it may, others every time. They follow from counts alone and never from a clock,
     so that a design repeated or resumed trains alike. Raises :class:`SettingsError`.
     """
     _check_choice("effort", effort, tuple(ALLOWANCE_MACS))
@@ -137,13 +144,17 @@ def fit_recipe(
             f"share {share}"
         )
     batch_size = fit_batch_size(images)
+    epoch_images = 0
     if epochs is None:
         fewest, most = EPOCH_RANGE[effort]
         allowed = ALLOWANCE_MACS[effort] * share / training_cost_macs(1, batch_size, images, macs)
         epochs = int(min(most, max(fewest, allowed)))
+        if allowed < fewest:
+            epoch_images = max(min(images, batch_size), int(images * allowed / fewest))
     return Recipe(
         epochs,
         batch_size,
+        epoch_images,
         lr=fit_lr(batch_size),
         warmup_epochs=min(2.0, epochs / 10),
         dropout=0.1 if epochs >= 20 else 0.0,  # what sees its images a few times does not learn them by heart
