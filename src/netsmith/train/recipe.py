@@ -29,7 +29,7 @@ class Recipe:
     learning rate, reached after ``warmup_epochs`` and brought to zero along a half cosine. ``momentum`` and
     ``nesterov`` belong to ``"sgd"``. ``weight_decay`` acts on the weights of convolutions and linear layers,
     never on norms and biases. ``ema`` is the decay, a step, of the moving average of the weights that is
-    evaluated and kept; 0 keeps the weights themselves. ``grad_clip`` limits the norm of the gradient, 0 for no
+    evaluated and kept; 0 keeps the weights themselves. ``grad_clip`` limits the gradient's norm, 0 for no
     limit. ``distillation`` is the share of the loss that a teacher gives where there is one, at
     ``temperature`` (Hinton et al. 2015). What is done to the images is not a recipe's but the data's. Raises
     :class:`SettingsError` on a value out of its range.
