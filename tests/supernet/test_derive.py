@@ -77,3 +77,15 @@ def test_a_limit_out_of_reach_of_the_open_paths_is_an_error() -> None:
     paths.prune(0.5)  # what is open now costs most
     with pytest.raises(BudgetError, match="no arch costs at most 15"):
         derive(paths, costs, 15.0, 5, 0)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_least_use_is_kept_where_it_can_be(seed: int) -> None:
+    paths, costs = instance(seed)
+    every = [c for c in product(*map(range, SIZES)) if 0.8 * 14 <= costs.of(c) <= 14]
+    archs = derive(paths, costs, 14.0, 6, seed, least_use=0.8)
+    assert all(0.8 * 14 <= costs.of(arch.choices) <= 14 for arch in archs)
+    assert log_p(paths, archs[0].choices) == pytest.approx(max(log_p(paths, c) for c in every), abs=1e-5)
+    assert derive(paths, costs, 3.0, 1, seed, least_use=1.0)[0].choices == costs.cheapest()
+    beyond = derive(paths, costs, 2 * costs.most, 1, seed, least_use=0.9)
+    assert beyond == [paths.most_probable()]

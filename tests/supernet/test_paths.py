@@ -10,6 +10,7 @@ import torch
 
 from netsmith.plan import Block
 from netsmith.spaces.chain import ChainSpace
+from netsmith.supernet.objective import PathCosts
 from netsmith.supernet.paths import Paths
 
 MANY = 20_000
@@ -65,15 +66,37 @@ def test_at_the_start_all_are_almost_alike() -> None:
 def test_draws_follow_the_probabilities(many: Paths) -> None:
     generator = torch.Generator().manual_seed(0)
     assert close(shares(torch.tensor(many.sample(generator).choices)), P)
-    assert close(shares(torch.tensor(many.sample(generator, uniform=True).choices)), (0.25,) * 4)
 
 
-def test_uniform_draws_keep_to_what_exists_and_is_open() -> None:
+def test_draws_keep_to_what_exists_and_is_open() -> None:
     paths = paths_of(chain(4, 2), P, (0.5, 0.5))
     paths.prune(0.08)
     generator = torch.Generator().manual_seed(0)
-    seen = {paths.sample(generator, uniform=True).choices for _ in range(200)}
+    seen = {paths.sample(generator).choices for _ in range(400)}
     assert seen == set(product(range(3), range(2)))
+
+
+def test_aim_is_the_broadest_distribution_of_that_cost() -> None:
+    """Against a search over all distributions of one edge: no other with this expectation is broader."""
+    paths = Paths(chain(3), torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        paths.alpha.zero_()
+    costs = PathCosts.of(1.0, [[0.0, 1.0, 4.0]])
+    paths.aim(costs, 1.9)
+    p = paths.probabilities().detach()
+    assert float(costs.expected(p)) == pytest.approx(1.9, abs=1e-4)
+    entropy = -float((p * p.log()).sum())
+    for last in torch.linspace(0.01, 0.22, 22).tolist():
+        middle = 0.9 - 4 * last
+        other = torch.tensor([1 - middle - last, middle, last])
+        assert -float((other * other.log()).sum()) <= entropy + 1e-6
+
+
+def test_aim_leaves_a_start_that_is_within_the_target() -> None:
+    paths = Paths(chain(3), torch.Generator().manual_seed(0))
+    before = paths.alpha.detach().clone()
+    paths.aim(PathCosts.of(1.0, [[0.0, 1.0, 2.0]]), 2.5)
+    assert torch.equal(paths.alpha, before)
 
 
 def test_pairs_are_distinct_and_follow_draws_without_replacement(many: Paths) -> None:

@@ -18,8 +18,10 @@ from netsmith.spaces.chain import ChainSpace
 
 WIDTHS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.75, 0.9, 1.0, 1.2, 1.4, 1.7, 2.0, 2.5, 3.0, 4.0)
 BYTES_A_PARAMETER = 4
-# A typical arch may be this much over the budget: the search then buys width with shorter paths.
-TYPICAL_OVER_BUDGET = 1.1
+# What the shallow arch of the chosen width takes of the budget: the rest is the search's, to spend on depth,
+# kernels and expansions. A layer of few channels costs a runtime about as much as one of many, and at equal
+# latency wide and shallow networks were the better ones (docs/results.md).
+SHALLOW_SHARE = 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +47,9 @@ class Reach:
 def fit_width(
     space_of: Callable[[float], ChainSpace], budget: Budget, bench: Bench, width: float | None = None
 ) -> Reach:
-    """Choose the width at which a typical arch about uses up ``budget``, and say what it reaches.
+    """Choose the width at which a shallow arch leaves some of ``budget``, and say what the space reaches.
 
-    Widths are tried from the narrowest up, by measuring a typical arch of each on the device. Raises
+    Widths are tried from the narrowest up, by measuring the shallow arch of each on the device. Raises
     :class:`BudgetError`, naming the least, where the cheapest arch of the narrowest space is over budget.
     """
     if width is not None:
@@ -99,25 +101,31 @@ def cheap_archs(space: ChainSpace) -> list[Arch]:
     return list(dict.fromkeys([fewest, *others]))
 
 
-def typical(space: ChainSpace) -> Arch:
-    """Return an arch of middling options: the middle one of each edge and the one before, in turn."""
-    return space.arch(tuple(max(0, len(options) // 2 - i % 2) for i, options in enumerate(space.edges)))
+def shallow(space: ChainSpace) -> Arch:
+    """Return the arch that skips every block it can, with the middling option where it cannot."""
+    skips = [next((i for i, b in enumerate(options) if b.op == "skip"), None) for options in space.edges]
+    return space.arch(
+        tuple(
+            (len(options) - 1) // 2 if skip is None else skip
+            for skip, options in zip(skips, space.edges, strict=True)
+        )
+    )
 
 
 def _closest(space_of: Callable[[float], ChainSpace], budget: Budget, bench: Bench) -> float:
-    """The width whose typical arch is closest to the budget, in ratio."""
+    """The width whose shallow arch is closest to its share of the budget, in ratio."""
     limits = budget.limits()
     if not any(name in limits for name in ("latency_ms", "macs", "params", "size_bytes")):
         return 1.0
     best, best_distance = WIDTHS[0], math.inf
     for width in WIDTHS:
         space = space_of(width)
-        found = figures(space.plan(typical(space)), bench)
+        found = figures(space.plan(shallow(space)), bench)
         use = max(found[name] / limit for name, limit in limits.items() if name in found)
-        distance = abs(math.log(use / TYPICAL_OVER_BUDGET))
+        distance = abs(math.log(use / SHALLOW_SHARE))
         if distance < best_distance:
             best, best_distance = width, distance
-        if use > TYPICAL_OVER_BUDGET:
+        if use > SHALLOW_SHARE:
             break
     return best
 

@@ -70,8 +70,8 @@ class AdditiveCost:
             left -= int(units[choices[-1]])
         return tuple(reversed(choices))
 
-    def best(self, scores: Sequence[Sequence[float]], limit: float) -> tuple[int, ...]:
-        """Return the choices of the greatest summed score among those of cost up to ``limit``.
+    def best(self, scores: Sequence[Sequence[float]], limit: float, at_least: float = 0.0) -> tuple[int, ...]:
+        """Return the choices of the greatest summed score among those of cost ``at_least``..``limit``.
 
         A score of ``-inf`` bars an option. Raises :class:`BudgetError` where nothing is under the limit.
         Exact up to the grid: what is within a grid step an edge of the limit may be taken for over it.
@@ -86,12 +86,13 @@ class AdditiveCost:
                     moved[option, unit:] = reach[: len(reach) - unit] + row[option]
             taken.append(moved.argmax(0))
             reach = moved.max(0)
-        if np.isneginf(reach.max(initial=-np.inf)):
+        low = max(0, int(np.ceil((at_least - self.least) / self._step)))
+        if np.isneginf(reach[low:].max(initial=-np.inf)):
+            wanted = f"at most {limit:.4g}" + (f" and at least {at_least:.4g}" if at_least > 0 else "")
             raise BudgetError(
-                f"no arch costs at most {limit:.4g}; this space reaches from {self.least:.4g} "
-                f"to {self.most:.4g}"
+                f"no arch costs {wanted}; this space reaches from {self.least:.4g} to {self.most:.4g}"
             )
-        left = int(reach.argmax())
+        left = low + int(reach[low:].argmax())
         choices: list[int] = []
         for units, options in zip(reversed(self._units), reversed(taken), strict=True):
             choices.append(int(options[left]))

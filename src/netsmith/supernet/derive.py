@@ -16,26 +16,34 @@ SHARES = (0.98, 0.96, 0.94, 0.92, 0.9, 0.85, 0.8)
 DRAWS = 400
 
 
-def derive(paths: Paths, costs: AdditiveCost, limit: float, number: int, seed: int) -> list[Arch]:
+def derive(
+    paths: Paths, costs: AdditiveCost, limit: float, number: int, seed: int, *, least_use: float = 0.0
+) -> list[Arch]:
     """Return up to ``number`` distinct archs of predicted cost up to ``limit``, the most probable first.
 
     The published search takes the largest p of every edge, which may be over any limit. Here the most
     probable arch *within* the limit is found exactly (a knapsack over log p), within some shares of the
-    limit too, and what a bounded number of draws from p finds joins them. Raises
+    limit too, and what a bounded number of draws from p finds joins them. ``least_use`` is the share of the
+    limit that an arch must cost, as far as there are such. Raises
     :class:`netsmith.errors.BudgetError` where no open path is within the limit.
     """
     log_p = paths.log_probabilities().detach()
     rows = log_p.tolist()
-    found = {costs.best(rows, limit)}
+    low = least_use * limit
+    try:
+        found = {costs.best(rows, limit, low)}
+    except BudgetError:
+        low = 0.0
+        found = {costs.best(rows, limit)}
     for share in SHARES:
         with suppress(BudgetError):  # a tighter share may be out of the open paths' reach
-            found.add(costs.best(rows, share * limit))
+            found.add(costs.best(rows, share * limit, low))
     generator = torch.Generator().manual_seed(Random(seed).getrandbits(32))
     for _ in range(DRAWS):
         if len(found) >= 2 * number:
             break
         choices = paths.sample(generator).choices
-        if costs.of(choices) <= limit:
+        if low <= costs.of(choices) <= limit:
             found.add(choices)
     archs = [Arch(paths.space.id, choices) for choices in found]
     archs.sort(key=lambda arch: (-float(paths.log_probability(arch).detach()), arch.choices))

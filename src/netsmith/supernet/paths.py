@@ -9,6 +9,7 @@ from torch import nn
 
 from netsmith.arch import Arch
 from netsmith.spaces.chain import ChainSpace
+from netsmith.supernet.objective import PathCosts
 
 
 class Paths(nn.Module):
@@ -29,6 +30,28 @@ class Paths(nn.Module):
         self.alpha = nn.Parameter(1e-3 * torch.randn(len(sizes), options, generator=generator))
         self.register_buffer("open", torch.arange(options) < sizes[:, None])
 
+    @torch.no_grad()
+    def aim(self, costs: PathCosts, target: float) -> None:
+        """Start from the broadest distribution whose expected cost is ``target``.
+
+        Of all distributions with that expectation, p_j ~ exp(-beta * cost_j) has the greatest entropy; one
+        beta for every edge, found by bisection. Where a uniform choice costs no more than the target it is
+        left as it is. A uniform start would train weights mostly on archs far over the budget.
+        """
+        start = self.alpha.clone()
+
+        def expected(beta: float) -> float:
+            self.alpha.copy_(start - beta * costs.options)
+            return float(costs.expected(self.probabilities()))
+
+        low, high = 0.0, 64.0 / max(float(costs.options.max()), 1e-12)
+        if expected(low) <= target:
+            return
+        for _ in range(60):
+            beta = (low + high) / 2
+            low, high = (beta, high) if expected(beta) > target else (low, beta)
+        expected(high)
+
     def log_probabilities(self) -> torch.Tensor:
         """Return (edges, options) log p, -inf where there is no candidate."""
         return self.alpha.masked_fill(~self.open, -torch.inf).log_softmax(1)
@@ -45,9 +68,9 @@ class Paths(nn.Module):
         searched = most > 0
         return float((entropy[searched] / most[searched]).mean()) if searched.any() else 0.0
 
-    def sample(self, generator: torch.Generator, uniform: bool = False) -> Arch:
-        """Draw one arch: every edge on its own, from p or uniformly over the open candidates."""
-        weights = self.open.float() if uniform else self.probabilities().detach()
+    def sample(self, generator: torch.Generator) -> Arch:
+        """Draw one arch from p, every edge on its own."""
+        weights = self.probabilities().detach()
         return self._arch(torch.multinomial(weights, 1, generator=generator)[:, 0])
 
     def sample_pair(self, generator: torch.Generator) -> tuple[Arch, Arch, torch.Tensor]:

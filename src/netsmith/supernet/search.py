@@ -40,7 +40,7 @@ class Batches(Protocol):
 class SearchRecipe:
     """How a search is run; the published values where they carry over to a short search.
 
-    ``epochs`` counts the warm-up of ``warmup_epochs``, in which paths are drawn uniformly and alpha rests.
+    ``epochs`` counts the warm-up of ``warmup_epochs``, in which alpha rests.
     ``alpha_lr`` of None scales Adam's rate so that ``ALPHA_TRAVEL`` can be covered in the steps there are.
     ``prune_below`` is the probability, as a share of a uniform one, under which a path leaves memory.
     """
@@ -58,7 +58,7 @@ class SearchRecipe:
     samples: int = 10
     latency_term: LatencyTerm = "adaptive"
     latency_weight: float = 0.1
-    prune_below: float = 0.1
+    prune_below: float = 0.03
 
     def __post_init__(self) -> None:
         if not 0 <= self.warmup_epochs < self.epochs:
@@ -120,6 +120,7 @@ class ProxylessSearch:
             self.supernet = Supernet(space, recipe.weights).to(self.device)
         self.supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.paths = Paths(space, torch.Generator().manual_seed(seed))
+        self.paths.aim(costs, target_ms)
         self.optimizer = torch.optim.SGD(
             _decay_groups(self.supernet, recipe.weight_decay),
             lr=recipe.lr,
@@ -169,7 +170,7 @@ class ProxylessSearch:
         self.supernet.train()
         for step, (x, y) in enumerate(train.epoch(epoch)):
             self._set_lr((epoch * len(train) + step) / (recipe.epochs * len(train)))
-            arch = self.paths.sample(generator, uniform=warming)
+            arch = self.paths.sample(generator)
             losses.append(weight_step(self.supernet, arch, self.optimizer, x, y, self._loss))
             self._check(losses[-1], step)
             if not warming and step % recipe.alpha_every == 0:
