@@ -20,7 +20,7 @@ WIDTHS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.75, 0.9, 1.0, 1.2, 1
 BYTES_A_PARAMETER = 4
 # What the shallow arch of the chosen width takes of the budget: the rest is the search's, to spend on depth,
 # kernels and expansions. A layer of few channels costs a runtime about as much as one of many, and at equal
-# latency wide and shallow networks were the better ones (docs/results.md).
+# latency wide and shallow networks were no worse after a short training (docs/results.md).
 SHALLOW_SHARE = 0.75
 
 
