@@ -18,14 +18,14 @@ from netsmith.nn.preprocess import Normalize
 from netsmith.pipeline.networks import measure_exported
 from netsmith.pipeline.reach import BYTES_A_PARAMETER, shallow
 from netsmith.pipeline.work import EVALUATION_BATCH, SEARCH_BATCH, Work
-from netsmith.plan import Plan
+from netsmith.plan import Block, Plan
 from netsmith.search.additive import AdditiveCost
 from netsmith.spaces.chain import ChainSpace
 from netsmith.supernet.derive import derive
 from netsmith.supernet.objective import PathCosts
 from netsmith.supernet.paths import Paths
 from netsmith.supernet.search import ProxylessSearch, SearchEpoch, SearchRecipe
-from netsmith.train import Evaluation, evaluate, fit_recipe, recalibrate
+from netsmith.train import Evaluation, evaluate, fit_recipe, place, recalibrate
 from netsmith.trial import Trial
 
 SCORED = {"quick": 12, "standard": 32, "thorough": 96}
@@ -66,7 +66,7 @@ def search_recipe(work: Work, space: ChainSpace, costs: PathCosts, target: float
 
 def trial_step(work: Work, space: ChainSpace) -> Callable[[], None]:
     """Return a training step of a shallow arch on images of the right shape, to be timed."""
-    network = Network(space.plan(shallow(space))).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = place(Network(space.plan(shallow(space))), torch.device("cpu"))
     x = torch.zeros(SEARCH_BATCH, *work.splits.input_shape).to(memory_format=torch.channels_last)
 
     def step() -> None:
@@ -218,7 +218,7 @@ class Chooser:
         return torch.nn.Sequential(self._normalize, self.search.supernet.extract(arch)).eval()
 
     def _evaluate(self, arch: Arch) -> Evaluation:
-        network = self.search.supernet.extract(arch).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = place(self.search.supernet.extract(arch), self.search.device)
         recalibrate(network, self._calibration, CALIBRATION_BATCHES)
         return evaluate(network, self._validation)
 
@@ -236,8 +236,8 @@ class Chooser:
 def _counted(space: ChainSpace, figure: str, scale: float) -> Costs:
     """The costs of a count that adds up over blocks."""
 
-    def of(*blocks: object) -> float:
-        return scale * float(getattr(count_plan(Plan(blocks)), figure))  # type: ignore[arg-type]
+    def of(*blocks: Block) -> float:
+        return scale * float(getattr(count_plan(Plan(blocks)), figure))
 
     constant = of(*space.stem) + of(*space.head)
     return constant, [[of(block) for block in options] for options in space.edges]
