@@ -1,9 +1,11 @@
 """The answer on all of Fashion-MNIST: designs against MobileNetV2 and random search, by measurement.
 
 For each width of MobileNetV2 (adapted to 28x28) and each seed: the MobileNetV2 trained; a design whose budget
-is that network's latency; random search of equal cost at the same budget (as many random archs trained as
-the design's search and training cost, the best on validation kept). All by the same recipe for the same
-epochs. At the end every network is measured in one interleaved run.
+is that network's latency; random search of equal cost at the same budget and in the space of the same width
+(as many random archs trained as the design's search and training cost, two at least, the best on validation
+kept). All by the same recipe for the same epochs; the design's training starts from its supernet's weights,
+which its search has paid for, the others' from scratch. At the end every network is measured in one
+interleaved run.
 
 What was finished is in the records file, so that the benchmark goes on where it stopped, also on another
 day; latency does not depend on weights, so the records hold archs and accuracies alone.
@@ -204,7 +206,7 @@ def main() -> None:
     )
     arguments.add_argument("--device", default="onnxruntime:threads=1")
     arguments.add_argument("--budget", default="quick")
-    arguments.add_argument("--epochs", type=int, default=4)
+    arguments.add_argument("--epochs", type=int, default=2)
     arguments.add_argument("--search-epochs", type=int, default=None)
     arguments.add_argument("--start", default="supernet", choices=["supernet", "scratch"])
     arguments.add_argument("--widths", type=float, nargs="+", default=list(WIDTHS))

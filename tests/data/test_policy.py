@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from netsmith.data import (
+    AugmentPolicy,
     FlipEvidence,
     ImageSet,
     LoadedSet,
@@ -28,7 +29,6 @@ def test_digits_are_not_mirrored(seed: int) -> None:
     evidence = flip_evidence(parts.train, parts.validation)
     assert not evidence.flip
     assert evidence.mirrored_right < 0.5 * evidence.right
-    assert not choose_policy(parts.train, parts.validation).flip
 
 
 def shapes(oriented: bool) -> LoadedSet:
@@ -49,10 +49,19 @@ def shapes(oriented: bool) -> LoadedSet:
 def test_mirrors_where_sides_mean_nothing() -> None:
     for oriented in (False, True):
         parts = split(shapes(oriented), 0)
-        policy = choose_policy(parts.train, parts.validation)
-        assert policy.flip is not oriented
-        assert policy == choose_policy(parts.train, parts.validation)
-        assert not choose_policy(parts.train, parts.validation, "none").flip
+        evidence = flip_evidence(parts.train, parts.validation)
+        assert evidence.flip is not oriented
+        assert evidence == flip_evidence(parts.train, parts.validation)
+
+
+def test_what_is_seen_more_often_is_changed_more() -> None:
+    strengths = [choose_policy((1, 28, 28), passes, flip=True) for passes in (2, 8, 30)]
+    assert strengths[0] == AugmentPolicy()
+    assert [policy.shift for policy in strengths] == sorted(policy.shift for policy in strengths)
+    assert strengths[1].flip
+    assert strengths[2].erase > strengths[1].erase == 0
+    assert strengths[2] == choose_policy((1, 28, 28), 1e6, flip=True)
+    assert not choose_policy((1, 28, 28), 30, flip=False).flip
 
 
 def test_evidence_against_a_plain_count() -> None:
@@ -75,7 +84,7 @@ def test_evidence_against_a_plain_count() -> None:
 @pytest.mark.skipif(not SHARED.is_dir(), reason="Fashion-MNIST is not beside the project")
 def test_clothes_may_be_mirrored() -> None:
     parts = split(load(SHARED), 0)
-    assert choose_policy(parts.train, parts.validation).flip
+    assert flip_evidence(parts.train, parts.validation).flip
 
 
 @pytest.mark.parametrize(

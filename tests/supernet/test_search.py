@@ -135,9 +135,10 @@ def test_a_stopped_search_goes_on_to_the_same_bits(
     assert torch.equal(again.paths.alpha, whole.paths.alpha)
     assert torch.equal(again.paths.open, whole.paths.open)
     assert again.paths.open.sum() < sum(len(options) for options in small.edges)
-    expected = whole.supernet.state_dict()
-    assert expected.keys() == again.supernet.state_dict().keys()
-    assert all(torch.equal(value, expected[key]) for key, value in again.supernet.state_dict().items())
+    for ours, theirs in ((again.supernet, whole.supernet), (again.average.module, whole.average.module)):
+        expected = theirs.state_dict()
+        assert expected.keys() == ours.state_dict().keys()
+        assert all(torch.equal(value, expected[key]) for key, value in ours.state_dict().items())
 
 
 def test_pruned_paths_leave_the_optimizer_too(small: ChainSpace) -> None:
@@ -147,3 +148,26 @@ def test_pruned_paths_leave_the_optimizer_too(small: ChainSpace) -> None:
     alive = set(search.supernet.parameters())
     assert {p for group in search.optimizer.param_groups for p in group["params"]} == alive
     assert set(search.optimizer.state) <= alive
+
+
+def test_hands_over_the_average_of_the_weights(small: ChainSpace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The average of every fourth step's weights, by the closed form of its decay."""
+    recipe = SearchRecipe(epochs=3, warmup_epochs=1, weights="own", alpha_lr=0.1)
+    search, seen = ProxylessSearch(small, costs_of(small), 1.0, recipe, 0), []
+    update = search.average.update
+
+    def record(module: nn.Module, step: int) -> None:
+        update(module, step)
+        seen.append(search.supernet.head[0].classifier.weight.detach().clone())
+
+    monkeypatch.setattr(search.average, "update", record)
+    expected = search.supernet.head[0].classifier.weight.detach().clone()
+    search.run(Upsampled(40, 16, 1), Upsampled(3, 16, 2))
+    assert len(seen) == 30
+    span = 0.08 * 120 / 4
+    for step, weight in enumerate(seen):
+        decay = min(span / (span + 1), (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * weight
+    extracted = search.extract(search.paths.most_probable())
+    torch.testing.assert_close(extracted.blocks[-1].classifier.weight, expected)
+    assert not torch.equal(expected, search.supernet.head[0].classifier.weight)

@@ -118,3 +118,8 @@ def test_batches_and_rates_grow_with_the_data():
 def test_a_share_of_the_effort_is_a_share_of_the_epochs():
     whole = fit_recipe(50_000, 8_000_000, "thorough").epochs
     assert fit_recipe(50_000, 8_000_000, "thorough", share=0.5).epochs == pytest.approx(whole / 2, abs=1)
+
+
+def test_passes_count_how_often_an_image_is_seen():
+    assert Recipe(epochs=4).passes(1000) == 4
+    assert Recipe(epochs=4, epoch_images=250).passes(1000) == 1

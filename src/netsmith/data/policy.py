@@ -1,4 +1,4 @@
-"""Choosing an augmentation policy: strengths by name, mirroring by evidence."""
+"""Choosing an augmentation policy: its strength by how often images are seen, mirroring by evidence."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ STRENGTHS = {
     "strong": AugmentPolicy(shift=0.125, erase=0.5, brightness=0.4, contrast=0.4, mixup=0.2, cutmix=1.0),
 }
 
+#: From how many passes over the images on each strength pays (docs/results.md), the strongest first.
+_FROM_PASSES = ((15.0, "standard"), (6.0, "light"), (0.0, "none"))
 #: Below this side, in pixels, brightness and contrast are left alone.
 _LEAST_JITTER_SIDE = 48
 #: Neighbours are looked for among so many images, shrunk to at most so many pixels a side.
@@ -71,14 +73,16 @@ def named_policy(strength: str, input_shape: Shape) -> AugmentPolicy:
     return policy
 
 
-def choose_policy(train: Images, validation: Images, strength: str = "standard") -> AugmentPolicy:
-    """Return the policy ``strength`` with mirroring switched on where the images speak for it.
+def choose_policy(input_shape: Shape, passes: float, flip: bool) -> AugmentPolicy:
+    """Return the policy for images (C, H, W) that a training sees ``passes`` times.
 
-    Deterministic. Mirroring changes the label of a digit and helps nearly everything else; see
-    :class:`FlipEvidence` for the rule.
+    Changed images are harder to learn from; they pay once a network begins to know the plain ones by heart.
+    ``flip``, whether images may be mirrored, is for :func:`flip_evidence` to say: mirroring changes the
+    label of a digit and helps nearly everything else.
     """
-    policy = named_policy(strength, train.input_shape)
-    return policy if strength == "none" else replace(policy, flip=flip_evidence(train, validation).flip)
+    strength = next(name for least, name in _FROM_PASSES if passes >= least)
+    policy = named_policy(strength, input_shape)
+    return policy if strength == "none" else replace(policy, flip=flip)
 
 
 def flip_evidence(train: Images, validation: Images) -> FlipEvidence:

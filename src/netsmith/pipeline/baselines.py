@@ -36,7 +36,7 @@ def baselines(work: Work, chooser: Chooser, recipe: Recipe) -> Iterator[Finished
     arch = _best_random(work, chooser)
     if arch is not None:
         work.progress.stage("Baseline random")
-        start = chooser.search.supernet.extract(arch) if work.settings.start == "supernet" else None
+        start = chooser.search.extract(arch) if work.settings.start == "supernet" else None
         plan = chooser.search.space.plan(arch)
         yield finish(work, "random", "random", plan, recipe, arch=arch, start=start)
 

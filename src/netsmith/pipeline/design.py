@@ -165,7 +165,7 @@ def _train(
         name = "design" if attempt == 0 else f"design-{attempt + 1}"
         work.progress.stage("Training the network" if attempt == 0 else "Training the next best")
         plan = space.plan(trial.arch)
-        start = chooser.search.supernet.extract(trial.arch) if work.settings.start == "supernet" else None
+        start = chooser.search.extract(trial.arch) if work.settings.start == "supernet" else None
         network = finish(
             work, name, "design", plan, training_recipe(work, plan), arch=trial.arch, start=start
         )

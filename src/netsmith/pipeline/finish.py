@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,9 @@ from netsmith.pipeline.networks import spread, test_exported, worst_difference
 from netsmith.pipeline.work import EVALUATION_BATCH, Work
 from netsmith.plan import Plan
 from netsmith.train import EpochFigures, Recipe, evaluate, fit_recipe, train
+
+# Trained weights take the full learning rate at once, but for the few steps that momentum needs.
+WARM_START_EPOCHS = 0.05
 
 
 @dataclass(frozen=True)
@@ -51,11 +54,13 @@ def finish(
 
     A training that was killed goes on from its checkpoint.
     """
-    module = start
-    if module is None:
+    if start is None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(work.settings.seed)
             module = Network(plan)
+    else:
+        module = start
+        recipe = replace(recipe, warmup_epochs=min(recipe.warmup_epochs, WARM_START_EPOCHS))
     written = {record["epoch"] for record in work.journal.all("train_epoch", name=name)}
 
     def on_epoch(figures: EpochFigures) -> None:
@@ -73,12 +78,13 @@ def finish(
         note = f"loss {figures.train_loss:.3f}, validation accuracy {figures.accuracy:.4f}"
         work.progress.update(figures.epoch + 1, figures.epochs, note)
 
-    splits, policy = work.splits, work.policy
+    splits = work.splits
+    policy = work.policy(recipe.passes(len(splits.train)))
     mixes = policy.mixup > 0 or policy.cutmix > 0
     outcome = train(
         module,
-        work.loader(splits.train, recipe.batch_size, augment=True, salt=4, limit=recipe.epoch_images),
-        work.loader(splits.validation, EVALUATION_BATCH, augment=False, shuffle=False),
+        work.loader(splits.train, recipe.batch_size, policy=policy, salt=4, limit=recipe.epoch_images),
+        work.loader(splits.validation, EVALUATION_BATCH, shuffle=False),
         recipe,
         seed=work.settings.seed,
         checkpoint=work.folder.checkpoints / f"train-{name}.safetensors",
@@ -109,7 +115,7 @@ def report_figures(
     """Return the figures of a finished network as they stand in ``result.json``. Reads the test part."""
     splits, device = work.splits, work.bench.device
     module = deployable(work, network.module)
-    test = work.loader(splits.test, EVALUATION_BATCH, augment=False, shuffle=False)
+    test = work.loader(splits.test, EVALUATION_BATCH, shuffle=False)
     exported = test_exported(device, network.model, splits.test)
     used = footprint(device, network.model, splits.input_shape, input_type="uint8")
     counts = count_plan(network.plan)

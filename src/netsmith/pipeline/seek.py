@@ -113,9 +113,10 @@ def run_search(work: Work, space: ChainSpace, costs: Costs, target: float) -> Pr
         note = f"loss {figures.loss:.3f}, expected {figures.expected_ms:.4g} of {target:.4g}"
         work.progress.update(figures.epoch + 1, recipe.epochs, note)
 
+    policy = work.policy(recipe.epochs * (epoch_images or len(splits.train)) / len(splits.train))
     search.run(
-        work.loader(splits.train, SEARCH_BATCH, augment=True, salt=1, limit=epoch_images),
-        work.loader(splits.validation, SEARCH_BATCH, augment=True, salt=2),
+        work.loader(splits.train, SEARCH_BATCH, policy=policy, salt=1, limit=epoch_images),
+        work.loader(splits.validation, SEARCH_BATCH, policy=policy, salt=2),
         checkpoint_path=work.folder.checkpoints / "search.safetensors",
         on_epoch=on_epoch,
     )
@@ -136,8 +137,8 @@ class Chooser:
         if len(images) > SCORING_IMAGES:
             order = torch.randperm(len(images), generator=batch_generator(0, "scoring"))
             images = images.subset(order[:SCORING_IMAGES])
-        self._validation = work.loader(images, EVALUATION_BATCH, augment=False, shuffle=False)
-        self._calibration = work.loader(splits.train, EVALUATION_BATCH, augment=False, salt=3)
+        self._validation = work.loader(images, EVALUATION_BATCH, shuffle=False)
+        self._calibration = work.loader(splits.train, EVALUATION_BATCH, salt=3)
 
     def choose(self) -> list[Trial]:
         """Return the measured trials that keep the budget, best first; none where none was found.
@@ -215,10 +216,10 @@ class Chooser:
         return min([0.97, max(shares)]) if shares else 0.9
 
     def _exportable(self, arch: Arch) -> torch.nn.Module:
-        return torch.nn.Sequential(self._normalize, self.search.supernet.extract(arch)).eval()
+        return torch.nn.Sequential(self._normalize, self.search.extract(arch)).eval()
 
     def _evaluate(self, arch: Arch) -> Evaluation:
-        network = place(self.search.supernet.extract(arch), self.search.device)
+        network = place(self.search.extract(arch), self.search.device)
         recalibrate(network, self._calibration, CALIBRATION_BATCHES)
         return evaluate(network, self._validation)
 

@@ -9,7 +9,17 @@ from typing import Any
 import torch
 
 from netsmith.budget import Budget
-from netsmith.data import AugmentPolicy, Images, Loader, Splits, choose_policy, load, named_policy, split
+from netsmith.data import (
+    AugmentPolicy,
+    Images,
+    Loader,
+    Splits,
+    choose_policy,
+    flip_evidence,
+    load,
+    named_policy,
+    split,
+)
 from netsmith.data.sources.dataset import MapDataset
 from netsmith.devices.bench import Bench
 from netsmith.devices.device import parse
@@ -69,13 +79,17 @@ class Work:
             )
         return splits
 
-    @cached_property
-    def policy(self) -> AugmentPolicy:
-        """How images are augmented: as asked, mirrored only where the images speak for it."""
+    def policy(self, passes: float) -> AugmentPolicy:
+        """Return how images are augmented that are seen ``passes`` times: as asked, or as that needs."""
         strength, splits = self.settings.augment, self.splits
         if strength == "auto":
-            return choose_policy(splits.train, splits.validation)
+            return choose_policy(splits.input_shape, passes, self._flip)
         return named_policy(strength, splits.input_shape)
+
+    @cached_property
+    def _flip(self) -> bool:
+        """Whether the images speak for mirroring."""
+        return flip_evidence(self.splits.train, self.splits.validation).flip
 
     @cached_property
     def bench(self) -> Bench:
@@ -104,25 +118,26 @@ class Work:
         images: Images,
         batch_size: int,
         *,
-        augment: bool,
+        policy: AugmentPolicy | None = None,
         salt: int = 0,
         shuffle: bool = True,
         limit: int = 0,
     ) -> Loader:
         """Return batches of ``images``; a ``salt`` of its own gives every user an order of its own.
 
-        ``limit`` is how many images an epoch takes; 0 for all.
+        Batches to train on have a ``policy``, and are all full. ``limit`` is how many images an epoch takes;
+        0 for all.
         """
         return Loader(
             images,
             batch_size,
             mean=self.splits.mean,
             std=self.splits.std,
-            policy=self.policy if augment else None,
+            policy=policy,
             seed=self.settings.seed * 101 + salt,
             device="cuda" if torch.cuda.is_available() else "cpu",
             shuffle=shuffle,
-            drop_last=augment,
+            drop_last=policy is not None,
             limit=limit or None,
         )
 

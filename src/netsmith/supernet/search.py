@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from netsmith import checkpoint
 from netsmith.arch import Arch
 from netsmith.errors import SettingsError, TrainingError
+from netsmith.nn.average import Average
+from netsmith.nn.network import Network
 from netsmith.spaces.chain import ChainSpace
 from netsmith.supernet.objective import Multiplier, PathCosts, add_linear, mul_log, reward
 from netsmith.supernet.paths import Paths
@@ -42,6 +44,8 @@ class SearchRecipe:
 
     ``epochs`` counts the warm-up of ``warmup_epochs``, in which alpha rests.
     ``alpha_lr`` of None scales Adam's rate so that ``ALPHA_TRAVEL`` can be covered in the steps there are.
+    ``lr`` is held after a short start: what the search hands over is the average of the weights, and a rate
+    brought to zero would leave them where a training that goes on from them does not want to be.
     ``prune_below`` is the probability, as a share of a uniform one, under which a path leaves memory.
     """
 
@@ -74,6 +78,9 @@ class SearchRecipe:
 
 ALPHA_TRAVEL = 30.0
 ALPHA_LR_LIMITS = (1e-3, 0.1)
+LR_START = 0.05  # of the search: how long the rate rises
+AVERAGE_SPAN = 0.08  # of the search: the steps that the average of the weights looks back over
+AVERAGE_EVERY = 4  # steps: the average costs a pass over all weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +126,7 @@ class ProxylessSearch:
             torch.manual_seed(seed)
             self.supernet = Supernet(space, recipe.weights).to(self.device)
         self.supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = Average(self.supernet, 0.5)
         self.paths = Paths(space, torch.Generator().manual_seed(seed))
         self.paths.aim(costs, target_ms)
         self.optimizer = torch.optim.SGD(
@@ -148,6 +156,8 @@ class ProxylessSearch:
         """
         if checkpoint_path is not None and checkpoint_path.exists():
             self._restore(checkpoint_path)
+        span = AVERAGE_SPAN * len(train) * self.recipe.epochs / AVERAGE_EVERY
+        self.average.decay = span / (span + 1)
         steps = len(train) * (self.recipe.epochs - self.recipe.warmup_epochs) // self.recipe.alpha_every
         low, high = ALPHA_LR_LIMITS
         scaled = min(high, max(low, ALPHA_TRAVEL / max(1, steps)))
@@ -160,6 +170,13 @@ class ProxylessSearch:
                 self._save(checkpoint_path)
             on_epoch(figures)
 
+    def extract(self, arch: Arch) -> Network:
+        """Return the network of ``arch`` with the average of the supernet's weights.
+
+        Its batch-norm statistics were mixed with those of other paths: re-estimate them before use.
+        """
+        return cast(Supernet, self.average.module).extract(arch)
+
     def _epoch(self, train: Batches, validation: Batches) -> SearchEpoch:
         """One epoch of weight steps, with architecture steps between them after the warm-up."""
         started, epoch, recipe = time.perf_counter(), self.finished_epochs, self.recipe
@@ -169,10 +186,13 @@ class ProxylessSearch:
         losses, arch_losses = [], []
         self.supernet.train()
         for step, (x, y) in enumerate(train.epoch(epoch)):
-            self._set_lr((epoch * len(train) + step) / (recipe.epochs * len(train)))
+            done = epoch * len(train) + step
+            self._set_lr(done / (recipe.epochs * len(train)))
             arch = self.paths.sample(generator)
             losses.append(weight_step(self.supernet, arch, self.optimizer, x, y, self._loss))
             self._check(losses[-1], step)
+            if done % AVERAGE_EVERY == 0:
+                self.average.update(self.supernet, done // AVERAGE_EVERY)
             if not warming and step % recipe.alpha_every == 0:
                 arch_losses.append(self._arch_step(*next(judged), generator))
                 self._check(arch_losses[-1], step)
@@ -230,6 +250,7 @@ class ProxylessSearch:
 
     def _keep(self, kept: list[list[int]]) -> None:
         self.supernet.keep(kept)
+        cast(Supernet, self.average.module).keep(kept)
         alive = set(self.supernet.parameters())
         for group in self.optimizer.param_groups:
             group["params"] = [p for p in group["params"] if p in alive]
@@ -237,10 +258,9 @@ class ProxylessSearch:
             del self.optimizer.state[parameter]
 
     def _set_lr(self, progress: float) -> None:
-        """Cosine over the whole search after a short linear start."""
-        warm = min(1.0, (progress + 1e-3) / 0.02)
+        """Linear from next to nothing, then level."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.lr * warm * 0.5 * (1 + math.cos(math.pi * progress))
+            group["lr"] = self.recipe.lr * min(1.0, (progress + 1e-3) / LR_START)
 
     def _figures(
         self, warming: bool, losses: list[float], arch_losses: list[float], seconds: float
@@ -262,6 +282,7 @@ class ProxylessSearch:
     def _save(self, path: Path) -> None:
         names = {p: name for name, p in self.supernet.named_parameters()}
         tensors = {f"supernet.{k}": v for k, v in self.supernet.state_dict().items()}
+        tensors |= {f"average.{k}": v for k, v in self.average.module.state_dict().items()}
         tensors |= {f"paths.{k}": v for k, v in self.paths.state_dict().items()}
         for parameter, state in self.optimizer.state.items():
             if state.get("momentum_buffer") is not None:
@@ -285,6 +306,7 @@ class ProxylessSearch:
         checkpoint.load_module(self.paths, parts["paths"])
         self._keep([row.nonzero()[:, 0].tolist() for row in self.paths.open])
         checkpoint.load_module(self.supernet, parts["supernet"])
+        checkpoint.load_module(self.average.module, parts["average"])
         parameters = dict(self.supernet.named_parameters())
         for name, value in parts.get("momentum", {}).items():
             # In the parameter's own layout: another order of the same sums ends in other last bits.

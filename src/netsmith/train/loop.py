@@ -15,10 +15,11 @@ from torch import nn
 
 from netsmith import checkpoint as files
 from netsmith.errors import DataError, FolderError, TrainingError
+from netsmith.nn.average import Average
 from netsmith.nn.runtime import keep_memory
 from netsmith.train.evaluate import Batches, device_of, evaluate
 from netsmith.train.hardware import make_accelerator, place
-from netsmith.train.objective import Average, make_optimizer, objective
+from netsmith.train.objective import make_optimizer, objective
 from netsmith.train.progress import EpochFigures, Progress, TrainResult, differences
 from netsmith.train.recipe import Recipe, learning_rate
 

@@ -75,6 +75,10 @@ class Recipe:
                 f"of {self.epochs}"
             )
 
+    def passes(self, images: int) -> float:
+        """Return how many times a training on ``images`` images sees each."""
+        return self.epochs * (self.epoch_images or images) / images
+
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON-ready values."""
         return asdict(self)
