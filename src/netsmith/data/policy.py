@@ -22,7 +22,9 @@ STRENGTHS = {
 }
 
 #: From how many passes over the images on each strength pays (docs/results.md), the strongest first.
-_FROM_PASSES = ((15.0, "standard"), (6.0, "light"), (0.0, "none"))
+_FROM_PASSES = ((50.0, "standard"), (20.0, "light"), (0.0, "none"))
+#: From how many passes on mirroring does.
+_FLIP_FROM_PASSES = 8.0
 #: Below this side, in pixels, brightness and contrast are left alone.
 _LEAST_JITTER_SIDE = 48
 #: Neighbours are looked for among so many images, shrunk to at most so many pixels a side.
@@ -81,8 +83,7 @@ def choose_policy(input_shape: Shape, passes: float, flip: bool) -> AugmentPolic
     label of a digit and helps nearly everything else.
     """
     strength = next(name for least, name in _FROM_PASSES if passes >= least)
-    policy = named_policy(strength, input_shape)
-    return policy if strength == "none" else replace(policy, flip=flip)
+    return replace(named_policy(strength, input_shape), flip=flip and passes >= _FLIP_FROM_PASSES)
 
 
 def flip_evidence(train: Images, validation: Images) -> FlipEvidence:
