@@ -58,7 +58,7 @@ class SearchRecipe:
     weight_decay: float = 4e-5
     label_smoothing: float = 0.1
     alpha_lr: float | None = None
-    alpha_every: int = 2
+    alpha_every: int = 5
     samples: int = 10
     latency_term: LatencyTerm = "adaptive"
     latency_weight: float = 0.1

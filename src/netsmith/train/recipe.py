@@ -14,7 +14,7 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 
 # What a whole training may cost, in multiply-adds, by effort; see :func:`training_cost_macs`. One core does
 # some 1.5e10 a second of a small MBConv network's training.
-ALLOWANCE_MACS = {"quick": 5e12, "standard": 2.5e13, "thorough": 2e14}
+ALLOWANCE_MACS = {"quick": 8e12, "standard": 2.5e13, "thorough": 2e14}
 # (fewest, most) epochs by effort: below, nothing is learned; above, nothing more.
 EPOCH_RANGE = {"quick": (3, 40), "standard": (8, 120), "thorough": (20, 300)}
 # A step of a small network waits on Python, 20 ms of it: the multiply-adds that are not done meanwhile.
