@@ -207,7 +207,7 @@ def main() -> None:
     arguments.add_argument("--device", default="onnxruntime:threads=1")
     arguments.add_argument("--budget", default="quick")
     arguments.add_argument("--epochs", type=int, default=2)
-    arguments.add_argument("--search-epochs", type=int, default=None)
+    arguments.add_argument("--search-epochs", type=int, default=2)
     arguments.add_argument("--start", default="supernet", choices=["supernet", "scratch"])
     arguments.add_argument("--widths", type=float, nargs="+", default=list(WIDTHS))
     arguments.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])

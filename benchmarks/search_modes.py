@@ -78,10 +78,10 @@ def searchers(settings: Settings, folder: Path, evaluations: int) -> Record:
         chooser = Chooser(work, run_search(work, space, costs, target), figure, costs, latency, target)
 
         def draw(rng: Random) -> Arch:
-            return space.arch(chooser.costs.sample(rng, target))
+            return chooser.open.draw(rng, target)
 
         def allowed(arch: Arch) -> bool:
-            return chooser.costs.of(arch.choices) <= target
+            return arch in chooser.open and chooser.costs.of(arch.choices) <= target
 
         ways: dict[str, Searcher] = {
             "random": RandomSearch(draw, settings.seed),

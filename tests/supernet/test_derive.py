@@ -12,7 +12,7 @@ from netsmith.errors import BudgetError
 from netsmith.plan import Block
 from netsmith.search.additive import AdditiveCost
 from netsmith.spaces.chain import ChainSpace
-from netsmith.supernet.derive import derive
+from netsmith.supernet.derive import OpenPaths, derive
 from netsmith.supernet.paths import Paths
 
 SIZES = (3, 4, 2, 3)
@@ -89,3 +89,21 @@ def test_a_least_use_is_kept_where_it_can_be(seed: int) -> None:
     assert derive(paths, costs, 3.0, 1, seed, least_use=1.0)[0].choices == costs.cheapest()
     beyond = derive(paths, costs, 2 * costs.most, 1, seed, least_use=0.9)
     assert beyond == [paths.most_probable()]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_draws_are_of_open_paths_within_the_limits(seed: int) -> None:
+    paths, costs = instance(seed)
+    paths.prune(0.25)
+    every = [c for c in product(*map(range, SIZES)) if all(paths.open[i, j] for i, j in enumerate(c))]
+    assert len(every) < len(list(product(*map(range, SIZES))))
+    open_paths, rng = OpenPaths(paths, costs), Random(seed)
+    prices = sorted(map(costs.of, every))
+    low, high = prices[len(prices) // 4], prices[3 * len(prices) // 4]
+    within = {c for c in every if low <= costs.of(c) <= high}
+    assert {open_paths.draw(rng, high + 0.5, low - 0.5).choices for _ in range(60 * len(within))} == within
+    assert costs.of(open_paths.cheapest().choices) == prices[0]
+    for choices in product(*map(range, SIZES)):
+        assert (paths.space.arch(choices) in open_paths) == (choices in every)
+    with pytest.raises(BudgetError):
+        open_paths.draw(rng, prices[0] - 1)

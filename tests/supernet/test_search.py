@@ -14,7 +14,8 @@ from netsmith.plan import Block
 from netsmith.spaces.chain import ChainSpace
 from netsmith.spaces.mbconv import Stage, mbconv
 from netsmith.supernet.objective import PathCosts
-from netsmith.supernet.search import ProxylessSearch, SearchEpoch, SearchRecipe
+from netsmith.supernet.recipe import SearchRecipe
+from netsmith.supernet.search import ProxylessSearch, SearchEpoch
 
 
 class Noise(nn.Module):

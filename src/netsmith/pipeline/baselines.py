@@ -12,12 +12,13 @@ from netsmith.pipeline.reach import figures
 from netsmith.pipeline.seek import Chooser
 from netsmith.pipeline.work import Work
 from netsmith.plan import Plan
-from netsmith.search.additive import AdditiveCost
 from netsmith.search.random import RandomSearch
 from netsmith.spaces.mobilenetv2 import mobilenetv2
 from netsmith.train import Recipe
 
 WIDTHS = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.4)
+# Where one alone is trained it should be as wide as the budget allows.
+FINE_WIDTHS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.75, 0.9, 1.0, 1.2, 1.4)
 RANDOM_ARCHS = 8
 # Random archs are drawn near the limit: what is far under it wastes the budget, and would be a straw man.
 NEAR = 0.85
@@ -51,8 +52,8 @@ def mobilenet_widths(work: Work) -> list[float]:
         return list(WIDTHS) if asked == "full" else []
 
     def choose() -> dict[str, float]:
-        chosen = WIDTHS[0]
-        for width in WIDTHS:
+        chosen = FINE_WIDTHS[0]
+        for width in FINE_WIDTHS:
             plan: Plan = mobilenetv2(work.splits.input_shape, work.splits.classes, width)
             if work.budget.broken(figures(plan, work.bench)):
                 break
@@ -63,16 +64,18 @@ def mobilenet_widths(work: Work) -> list[float]:
 
 
 def _best_random(work: Work, chooser: Chooser) -> Arch | None:
-    """The best on the supernet's weights of some random archs near the limit that keep it as measured."""
-    space, costs = chooser.search.space, chooser.costs
+    """The best on the supernet's weights of some random archs near the limit that keep it as measured.
+
+    They are drawn from the paths that the search left open: the weights of the others are gone.
+    """
 
     def draw(rng: Random) -> Arch:
-        return space.arch(costs.sample(rng, chooser.target, NEAR * chooser.target))
+        try:
+            return chooser.open.draw(rng, chooser.target, NEAR * chooser.target)
+        except BudgetError:
+            return chooser.open.draw(rng, chooser.target)
 
-    def draw_any(rng: Random) -> Arch:
-        return space.arch(costs.sample(rng, chooser.target))
-
-    searcher = RandomSearch(draw if _reaches(costs, chooser.target) else draw_any, work.settings.seed)
+    searcher = RandomSearch(draw, work.settings.seed)
     try:
         trials = [chooser.score(searcher.ask(), stage="random") for _ in range(RANDOM_ARCHS)]
     except BudgetError:
@@ -80,12 +83,3 @@ def _best_random(work: Work, chooser: Chooser) -> Arch | None:
     scored = sorted((t for t in trials if t.valid), key=lambda t: t.figures["error"])
     kept = [trial for trial in chooser.measure(scored) if trial.valid]
     return kept[0].arch if kept else None
-
-
-def _reaches(costs: AdditiveCost, target: float) -> bool:
-    """Whether there are archs between NEAR and the target."""
-    try:
-        costs.sample(Random(0), target, NEAR * target)
-    except BudgetError:
-        return False
-    return True

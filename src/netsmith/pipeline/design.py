@@ -158,7 +158,7 @@ def _train(
         measured = [Trial.from_dict(r["trial"]) for r in work.journal.all("trial", stage="measure")]
         limits = work.budget.limits()
         ranked = sorted(
-            measured or [chooser.score(space.arch(chooser.costs.cheapest()))],
+            measured or [chooser.score(chooser.open.cheapest())],
             key=lambda t: max((t.figures.get(n, 0) / limit for n, limit in limits.items()), default=0),
         )[:1]
     for attempt, trial in enumerate(ranked[:ATTEMPTS]):

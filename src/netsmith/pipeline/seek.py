@@ -21,10 +21,11 @@ from netsmith.pipeline.work import EVALUATION_BATCH, SEARCH_BATCH, Work
 from netsmith.plan import Block, Plan
 from netsmith.search.additive import AdditiveCost
 from netsmith.spaces.chain import ChainSpace
-from netsmith.supernet.derive import derive
+from netsmith.supernet.derive import OpenPaths, derive
 from netsmith.supernet.objective import PathCosts
 from netsmith.supernet.paths import Paths
-from netsmith.supernet.search import ProxylessSearch, SearchEpoch, SearchRecipe
+from netsmith.supernet.recipe import SearchRecipe
+from netsmith.supernet.search import ProxylessSearch, SearchEpoch
 from netsmith.train import Evaluation, evaluate, fit_recipe, place, recalibrate
 from netsmith.trial import Trial
 
@@ -131,6 +132,7 @@ class Chooser:
     ) -> None:
         self.work, self.search, self.figure, self.target = work, search, figure, target
         self.costs, self.latency = AdditiveCost(*costs), AdditiveCost(*latency)
+        self.open = OpenPaths(search.paths, self.costs)
         self._normalize = Normalize(work.splits.mean, work.splits.std)
         splits = work.splits
         images = splits.validation

@@ -16,6 +16,36 @@ SHARES = (0.98, 0.96, 0.94, 0.92, 0.9, 0.85, 0.8)
 DRAWS = 400
 
 
+class OpenPaths:
+    """The archs that a search left open, and their costs: those of its supernet that can still be cut out."""
+
+    def __init__(self, paths: Paths, costs: AdditiveCost) -> None:
+        self._space = paths.space
+        self._open: list[list[int]] = [row.nonzero()[:, 0].tolist() for row in paths.open]
+        self.costs = AdditiveCost(
+            costs.constant,
+            [[float(row[i]) for i in kept] for row, kept in zip(costs.edges, self._open, strict=True)],
+        )
+
+    def __contains__(self, arch: Arch) -> bool:
+        """Whether every choice of ``arch`` is open."""
+        return all(choice in kept for choice, kept in zip(arch.choices, self._open, strict=True))
+
+    def draw(self, rng: Random, limit: float, at_least: float = 0.0) -> Arch:
+        """Draw uniformly among the open archs of cost ``at_least``..``limit``.
+
+        Raises :class:`netsmith.errors.BudgetError` where there are none.
+        """
+        return self._arch(self.costs.sample(rng, limit, at_least))
+
+    def cheapest(self) -> Arch:
+        """Return the open arch of the least cost."""
+        return self._arch(self.costs.cheapest())
+
+    def _arch(self, positions: tuple[int, ...]) -> Arch:
+        return self._space.arch(tuple(kept[i] for kept, i in zip(self._open, positions, strict=True)))
+
+
 def derive(
     paths: Paths, costs: AdditiveCost, limit: float, number: int, seed: int, *, least_use: float = 0.0
 ) -> list[Arch]:

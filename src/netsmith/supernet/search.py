@@ -8,24 +8,22 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
 import torch.nn.functional as F
 
 from netsmith import checkpoint
 from netsmith.arch import Arch
-from netsmith.errors import SettingsError, TrainingError
+from netsmith.errors import TrainingError
 from netsmith.nn.average import Average
 from netsmith.nn.network import Network
 from netsmith.spaces.chain import ChainSpace
 from netsmith.supernet.objective import Multiplier, PathCosts, add_linear, mul_log, reward
 from netsmith.supernet.paths import Paths
 from netsmith.supernet.proxyless import Reinforce, gradient_step, weight_step
-from netsmith.supernet.supernet import Supernet, Weights
-
-Update = Literal["gradient", "reinforce"]
-LatencyTerm = Literal["adaptive", "add", "mul"]
+from netsmith.supernet.recipe import SearchRecipe
+from netsmith.supernet.supernet import Supernet
 
 
 class Batches(Protocol):
@@ -36,44 +34,6 @@ class Batches(Protocol):
 
     def __len__(self) -> int:
         """How many batches an epoch has."""
-
-
-@dataclass(frozen=True, slots=True)
-class SearchRecipe:
-    """How a search is run; the published values where they carry over to a short search.
-
-    ``epochs`` counts the warm-up of ``warmup_epochs``, in which alpha rests.
-    ``alpha_lr`` of None scales Adam's rate so that ``ALPHA_TRAVEL`` can be covered in the steps there are.
-    ``lr`` is held after a short start: what the search hands over is the average of the weights, and a rate
-    brought to zero would leave them where a training that goes on from them does not want to be.
-    ``prune_below`` is the probability, as a share of a uniform one, under which a path leaves memory.
-    """
-
-    epochs: int
-    warmup_epochs: int
-    weights: Weights = "shared"
-    update: Update = "gradient"
-    lr: float = 0.05
-    momentum: float = 0.9
-    weight_decay: float = 4e-5
-    label_smoothing: float = 0.1
-    alpha_lr: float | None = None
-    alpha_every: int = 5
-    samples: int = 10
-    latency_term: LatencyTerm = "adaptive"
-    latency_weight: float = 0.1
-    prune_below: float = 0.03
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.warmup_epochs < self.epochs:
-            raise SettingsError(
-                f"a search of {self.epochs} epochs warms up for 0..{self.epochs - 1}; "
-                f"got warmup_epochs={self.warmup_epochs}"
-            )
-        if self.alpha_every < 1 or self.samples < 2:
-            raise SettingsError(
-                f"alpha_every is 1 or more and samples 2 or more; got {self.alpha_every} and {self.samples}"
-            )
 
 
 ALPHA_TRAVEL = 30.0
