@@ -19,16 +19,16 @@ def measure(
     json: Annotated[bool, typer.Option("--json", help="print figures and raw samples as JSON")] = False,
 ) -> None:
     """Measure an exported network on a device: latency with its spread, peak memory, size, load time."""
-    from netsmith.devices.bench import Bench
     from netsmith.devices.device import parse
     from netsmith.devices.memory import footprint
     from netsmith.export.inputs import input_of
+    from netsmith.pipeline.calibration import calibrated
 
     path, named = _model_of(model)
     chosen = parse(device or named or "onnxruntime")
     content = path.read_bytes()
     shape, input_type = input_of(content)
-    bench = Bench(chosen)
+    bench, warning = calibrated(chosen)
     run = bench.prepare(content, shape, input_type=input_type, batch_size=batch)
     latency = bench.measure({"model": run}, limit_s=seconds)["model"]
     used = footprint(chosen, content, shape, input_type=input_type)
@@ -39,6 +39,7 @@ def measure(
                 "device": chosen.name,
                 "device_fingerprint": chosen.fingerprint(),
                 "batch": batch,
+                "warnings": [warning] if warning else [],
                 "latency": latency.to_dict(),
                 **used.to_dict(),
             }
@@ -57,6 +58,8 @@ def measure(
         ["load time", milliseconds(used.load_ms)],
     ]
     print_table((f"{path.name} on {chosen.name}", "measured"), rows)
+    if warning:
+        typer.echo(warning)
     if latency.wide:
         typer.echo("the machine was restless: the interval stayed wide; measure again when it is quiet")
 

@@ -28,15 +28,17 @@ def profile(
         raise SettingsError(f"input is channels x height x width, such as 1x28x28; got '{input_}'")
     channels, height, image_width = map(int, match.groups())
 
-    from netsmith.devices.bench import Bench
     from netsmith.devices.device import parse
     from netsmith.latency.profile import profile as build
+    from netsmith.pipeline.calibration import calibrated
     from netsmith.spaces.mbconv import mbconv
 
     chosen = mbconv((channels, height, image_width), classes, width=width)
-    bench = Bench(parse(device))
+    bench, warning = calibrated(parse(device))
     started = time.perf_counter()
     with TerminalProgress() as progress:
+        if warning:
+            progress.warn(warning)
         progress.stage(f"Profiling {len(chosen.blocks)} blocks of {chosen.id}")
         model = build(chosen, bench, on_progress=progress.update)
     seconds = time.perf_counter() - started

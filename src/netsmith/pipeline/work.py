@@ -24,6 +24,7 @@ from netsmith.data.sources.dataset import MapDataset
 from netsmith.devices.bench import Bench
 from netsmith.devices.device import parse
 from netsmith.errors import FolderError
+from netsmith.pipeline.calibration import calibrated
 from netsmith.pipeline.folder import DesignFolder
 from netsmith.pipeline.progress import Progress
 from netsmith.pipeline.settings import Settings
@@ -103,7 +104,9 @@ class Work:
             )
         if known is not None:
             return Bench(device, reference_ms=known["reference_ms"])
-        bench = Bench(device)
+        bench, warning = calibrated(device)
+        if warning:
+            self.warn(warning)
         self.journal.write("bench", fingerprint=device.fingerprint(), reference_ms=bench.reference_ms)
         return bench
 
