@@ -15,7 +15,7 @@ from netsmith.errors import BudgetError
 from netsmith.journal import read
 from netsmith.pipeline.answer import Design
 from netsmith.pipeline.design import run
-from netsmith.pipeline.reach import extremes, figures, fit_width
+from netsmith.pipeline.reach import extremes, figures, fit_width, shallow
 from netsmith.pipeline.settings import Settings
 from netsmith.spaces.chain import ChainSpace
 from netsmith.spaces.mbconv import Stage, mbconv
@@ -48,17 +48,39 @@ def test_a_budget_below_the_reach_names_the_least_before_anything_is_profiled(
 def test_what_the_message_asks_for_is_enough() -> None:
     bench = Bench(FakeDevice())
     least = figures(space_of(0.1).plan(extremes(space_of(0.1))[0]), bench)["latency_ms"]
-    assert fit_width(space_of, Budget(latency_ms=least * 1.05), bench).width == 0.1
+    budget = Budget(latency_ms=least * 1.05)
+    assert fit_width(space_of, budget, budget.limits(), bench).width == 0.1
 
 
 def test_the_space_is_widened_until_the_budget_is_worth_using() -> None:
     bench = Bench(FakeDevice())
     limits = [Budget(latency_ms=latency_ms) for latency_ms in (0.04, 0.08, 0.2)]
-    reaches = [fit_width(space_of, limit, bench) for limit in limits]
+    reaches = [fit_width(space_of, limit, limit.limits(), bench) for limit in limits]
     widths = [reach.width for reach in reaches]
     assert widths == sorted(set(widths))
     for reach, limit in zip(reaches, limits, strict=True):
         assert reach.least["latency_ms"] < limit.limits()["latency_ms"] < reach.most["latency_ms"]
+
+
+def test_the_space_is_no_wider_than_the_effort_can_train() -> None:
+    bench, budget = Bench(FakeDevice()), Budget(latency_ms=0.2)
+    free = fit_width(space_of, budget, budget.limits(), bench)
+    macs = figures(space_of(free.width).plan(shallow(space_of(free.width))), bench)["macs"]
+    held = fit_width(space_of, budget, {**budget.limits(), "macs": macs / 4}, bench)
+    assert held.width < free.width
+    assert figures(space_of(held.width).plan(shallow(space_of(held.width))), bench)["macs"] < macs / 4
+
+
+def test_a_search_aims_at_what_its_effort_can_train(
+    small: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("netsmith.pipeline.work.trainable_macs", lambda images, effort: 120e3)
+    design = run(small(latency=5.0, epochs=None), tmp_path)
+    assert design.budget_met
+    assert design.result["macs"] <= 120e3
+    assert any("allows larger networks" in text for text in design.result["warnings"])
+    (aim,) = (r for r in read(tmp_path / "journal") if r["event"] == "aim")
+    assert aim["figure"] == "macs"
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,13 @@ from netsmith.errors import SettingsError
 from netsmith.train.recipe import (
     ALLOWANCE_MACS,
     EPOCH_RANGE,
+    TRAINED_PASSES,
     Recipe,
     fit_batch_size,
     fit_lr,
     fit_recipe,
     learning_rate,
+    trainable_macs,
     training_cost_macs,
 )
 
@@ -123,3 +125,11 @@ def test_a_share_of_the_effort_is_a_share_of_the_epochs():
 def test_passes_count_how_often_an_image_is_seen():
     assert Recipe(epochs=4).passes(1000) == 4
     assert Recipe(epochs=4, epoch_images=250).passes(1000) == 1
+
+
+@pytest.mark.parametrize("effort", list(ALLOWANCE_MACS))
+@pytest.mark.parametrize("images", [1_000, 54_000, 1_000_000])
+def test_what_an_effort_can_train_sees_enough_images(effort, images):
+    macs = trainable_macs(images, effort)
+    seen = ALLOWANCE_MACS[effort] / (3 * macs)
+    assert seen == pytest.approx(max(100_000, TRAINED_PASSES[effort] * images))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import typer
@@ -12,13 +13,15 @@ from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 _errors = Console(stderr=True, highlight=False)
 
@@ -58,6 +61,18 @@ def size(value: float | None) -> str:
     return f"{value:.0f} B"
 
 
+class _TimeLeftColumn(ProgressColumn):
+    """The time left, as far as it is known and any is."""
+
+    max_refresh = 0.5
+
+    def render(self, task: Task) -> Text:
+        """Return nothing for a part that is finished or that cannot tell."""
+        if task.finished or task.time_remaining is None:
+            return Text("")
+        return Text(f"{timedelta(seconds=round(task.time_remaining))} left", style="progress.remaining")
+
+
 class TerminalProgress:
     """Shows the work on a terminal: its part, a bar with the time left, the latest figure.
 
@@ -71,8 +86,7 @@ class TerminalProgress:
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            _TimeLeftColumn(),
             TextColumn("{task.fields[note]}"),
             console=_errors,
             transient=False,

@@ -73,7 +73,9 @@ def _design(work: Work) -> None:
     work.progress.stage("Reading the images")
     splits = work.splits
     if splits.skipped:
-        work.warn(f"{len(splits.skipped)} images were skipped; the report lists them")
+        number = len(splits.skipped)
+        were = "image was" if number == 1 else "images were"
+        work.warn(f"{number} {were} skipped; the report lists them")
     reach = _fit(work)
     space = work.space_of(reach.width)
     _set_threads(work, space)
@@ -82,6 +84,11 @@ def _design(work: Work) -> None:
     latency = (constant, [list(row) for row in edges])
     figure, costs, target = binding_costs(work, space, latency)
     work.once("aim", lambda: {"figure": figure, "target": target})
+    if figure not in work.budget.limits() and work.budget.limits():
+        work.warn(
+            f"the budget allows larger networks than --budget {work.settings.budget} can train; the search "
+            f"aims at {target / 1e6:.3g} M multiply-adds. A longer --budget, or --epochs, may use more of it"
+        )
     work.progress.stage("Searching")
     search = run_search(work, space, costs, target)
     work.progress.stage("Choosing among the best paths")
@@ -99,7 +106,7 @@ def _fit(work: Work) -> Reach:
     work.progress.stage("Finding what the device can reach")
     asked = work.settings
     record = work.once(
-        "reach", lambda: fit_width(work.space_of, work.budget, work.bench, asked.width).to_dict()
+        "reach", lambda: fit_width(work.space_of, work.budget, work.aims, work.bench, asked.width).to_dict()
     )
     reach = Reach(**{field.name: record[field.name] for field in fields(Reach)})
     space = work.space_of(reach.width)

@@ -45,19 +45,24 @@ class Reach:
 
 
 def fit_width(
-    space_of: Callable[[float], ChainSpace], budget: Budget, bench: Bench, width: float | None = None
+    space_of: Callable[[float], ChainSpace],
+    budget: Budget,
+    aims: Mapping[str, float],
+    bench: Bench,
+    width: float | None = None,
 ) -> Reach:
-    """Choose the width at which a shallow arch leaves some of ``budget``, and say what the space reaches.
+    """Choose the width at which a shallow arch leaves some of each of ``aims``; say what the space reaches.
 
-    Widths are tried from the narrowest up, by measuring the shallow arch of each on the device. Raises
-    :class:`BudgetError`, naming the least, where the cheapest arch of the narrowest space is over budget.
+    The aims are the limits, and what else a network should not exceed. Widths are tried from the narrowest
+    up, by measuring the shallow arch of each on the device. Raises :class:`BudgetError`, naming the least,
+    where the cheapest arch of the narrowest space is over ``budget``.
     """
     if width is not None:
         chosen = width
         _check_reachable(space_of(width), budget, bench)
     else:
         _check_reachable(space_of(WIDTHS[0]), budget, bench)
-        chosen = _closest(space_of, budget, bench)
+        chosen = _closest(space_of, aims, bench)
     space = space_of(chosen)
     least, most = (figures(space.plan(arch), bench) for arch in extremes(space))
     return Reach(chosen, space.id, least, most)
@@ -112,16 +117,15 @@ def shallow(space: ChainSpace) -> Arch:
     )
 
 
-def _closest(space_of: Callable[[float], ChainSpace], budget: Budget, bench: Bench) -> float:
-    """The width whose shallow arch is closest to its share of the budget, in ratio."""
-    limits = budget.limits()
-    if not any(name in limits for name in ("latency_ms", "macs", "params", "size_bytes")):
+def _closest(space_of: Callable[[float], ChainSpace], aims: Mapping[str, float], bench: Bench) -> float:
+    """The width whose shallow arch is closest to its share of the aims, in ratio."""
+    if not any(name in aims for name in ("latency_ms", "macs", "params", "size_bytes")):
         return 1.0
     best, best_distance = WIDTHS[0], math.inf
     for width in WIDTHS:
         space = space_of(width)
         found = figures(space.plan(shallow(space)), bench)
-        use = max(found[name] / limit for name, limit in limits.items() if name in found)
+        use = max(found[name] / limit for name, limit in aims.items() if name in found)
         distance = abs(math.log(use / SHALLOW_SHARE))
         if distance < best_distance:
             best, best_distance = width, distance

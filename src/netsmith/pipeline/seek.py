@@ -77,12 +77,12 @@ def trial_step(work: Work, space: ChainSpace) -> Callable[[], None]:
 
 
 def binding_costs(work: Work, space: ChainSpace, latency: Costs) -> tuple[str, Costs, float]:
-    """Return the limit that a shallow arch presses hardest on, its costs, and the value to aim at.
+    """Return the aim that a shallow arch presses hardest on, its costs, and the value to aim at.
 
-    Latency, multiply-adds, parameters and size all add up over blocks. Without any of these limits the
-    aim is the latency of the dearest arch, which no arch is over.
+    Latency, multiply-adds, parameters and size all add up over blocks. Without any of these aims the
+    value is the latency of the dearest arch, which no arch is over.
     """
-    limits = work.budget.limits()
+    limits = work.aims
     tables: dict[str, Costs] = {"latency_ms": latency}
     for name, scale in (("macs", 1), ("params", 1), ("size_bytes", BYTES_A_PARAMETER)):
         figure = "params" if name == "size_bytes" else name

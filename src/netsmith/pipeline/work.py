@@ -30,6 +30,7 @@ from netsmith.pipeline.progress import Progress
 from netsmith.pipeline.settings import Settings
 from netsmith.spaces.chain import ChainSpace
 from netsmith.spaces.mbconv import Stage, mbconv
+from netsmith.train import trainable_macs
 
 SEARCH_BATCH, EVALUATION_BATCH = 64, 256
 
@@ -53,6 +54,18 @@ class Work:
     def budget(self) -> Budget:
         """The limits to keep."""
         return self.settings.limits()
+
+    @cached_property
+    def aims(self) -> dict[str, float]:
+        """What a design should use up: the limits, and no more multiply-adds than its effort can train.
+
+        The training can be as long as asked for where its epochs were given.
+        """
+        limits = self.budget.limits()
+        if self.settings.epochs is None:
+            macs = trainable_macs(len(self.splits.train), self.settings.budget)
+            limits["macs"] = min(macs, limits.get("macs", macs))
+        return limits
 
     @cached_property
     def splits(self) -> Splits:

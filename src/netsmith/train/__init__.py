@@ -4,7 +4,7 @@ from netsmith.train.evaluate import Batches, Evaluation, evaluate, recalibrate
 from netsmith.train.hardware import fastest_precision, fastest_threads, place
 from netsmith.train.loop import Mix, train
 from netsmith.train.progress import EpochFigures, TrainResult
-from netsmith.train.recipe import Recipe, fit_recipe
+from netsmith.train.recipe import Recipe, fit_recipe, trainable_macs
 
 __all__ = [
     "Batches",
@@ -20,4 +20,5 @@ __all__ = [
     "place",
     "recalibrate",
     "train",
+    "trainable_macs",
 ]

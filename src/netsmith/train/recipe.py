@@ -17,6 +17,9 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 ALLOWANCE_MACS = {"quick": 8e12, "standard": 2.5e13, "thorough": 2e14}
 # (fewest, most) epochs by effort: below, nothing is learned; above, nothing more.
 EPOCH_RANGE = {"quick": (3, 40), "standard": (8, 120), "thorough": (20, 300)}
+# What a network must see to be worth its size: each image so often, and so many in all.
+TRAINED_PASSES = {"quick": 2, "standard": 6, "thorough": 15}
+TRAINED_IMAGES = 100_000
 # A step of a small network waits on Python, 20 ms of it: the multiply-adds that are not done meanwhile.
 STEP_OVERHEAD_MACS = 3e8
 
@@ -164,6 +167,15 @@ def fit_recipe(
         dropout=0.1 if epochs >= 20 else 0.0,  # what sees its images a few times does not learn them by heart
         precision=precision,
     )
+
+
+def trainable_macs(images: int, effort: str) -> float:
+    """Return the most multiply-adds of a network that ``effort`` can train on ``images`` images.
+
+    A larger one would see too few of them, and end below a smaller one that saw more.
+    """
+    _check_choice("effort", effort, tuple(ALLOWANCE_MACS))
+    return ALLOWANCE_MACS[effort] / (3 * max(TRAINED_IMAGES, TRAINED_PASSES[effort] * images))
 
 
 def fit_batch_size(images: int) -> int:
