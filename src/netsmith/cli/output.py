@@ -91,6 +91,7 @@ class TerminalProgress:
             console=_errors,
             transient=False,
             disable=not self._live,
+            speed_estimate_period=600,  # an epoch may take minutes
         )
         self._task: TaskID | None = None
 

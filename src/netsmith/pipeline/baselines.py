@@ -17,7 +17,7 @@ from netsmith.spaces.mobilenetv2 import mobilenetv2
 from netsmith.train import Recipe
 
 WIDTHS = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.4)
-# Where one alone is trained it should be as wide as the budget allows.
+# Where one alone is trained it should be as wide as a design may be.
 FINE_WIDTHS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.75, 0.9, 1.0, 1.2, 1.4)
 RANDOM_ARCHS = 8
 # Random archs are drawn near the limit: what is far under it wastes the budget, and would be a straw man.
@@ -43,9 +43,9 @@ def baselines(work: Work, chooser: Chooser, recipe: Recipe) -> Iterator[Finished
 
 
 def mobilenet_widths(work: Work) -> list[float]:
-    """Return no, every, or the widest MobileNetV2's width within the budget, as the settings ask.
+    """Return no, every, or the widest MobileNetV2's width within the design's aims, as the settings ask.
 
-    The narrowest stands in where none is within the budget.
+    The narrowest stands in where none is within them.
     """
     asked = work.settings.baselines
     if asked != "quick":
@@ -55,7 +55,8 @@ def mobilenet_widths(work: Work) -> list[float]:
         chosen = FINE_WIDTHS[0]
         for width in FINE_WIDTHS:
             plan: Plan = mobilenetv2(work.splits.input_shape, work.splits.classes, width)
-            if work.budget.broken(figures(plan, work.bench)):
+            found = figures(plan, work.bench)
+            if any(found[name] > aim for name, aim in work.aims.items() if name in found):
                 break
             chosen = width
         return {"width": chosen}
