@@ -58,6 +58,10 @@ def test_from_a_folder_of_images_to_a_label(
     assert sum(answers[0]["probabilities"].values()) == pytest.approx(1)
     assert answers[0]["image"] == str(image)
     assert str(image) in netsmith("predict", out, image).out
+    for bad, reason in ((out / "labels.json", "not an image"), (out / "none.png", "there is no such file")):
+        refused = netsmith("predict", out, bad)
+        assert refused.status == 2
+        assert f"{bad}: {reason}" in refused.err
 
     (out / "report.html").unlink()
     assert netsmith("report", out).out.strip() == str(out / "report.html")

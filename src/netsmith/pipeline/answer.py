@@ -17,8 +17,9 @@ from torch import nn
 
 from netsmith.arch import Arch
 from netsmith.data.decode import read_pixels
+from netsmith.data.sources.part import BadImageError
 from netsmith.devices.device import parse
-from netsmith.errors import FolderError
+from netsmith.errors import DataError, FolderError
 from netsmith.nn.network import Network
 from netsmith.nn.preprocess import Normalize
 from netsmith.plan import Plan
@@ -114,7 +115,12 @@ class Design:
         shape = tuple(read_json(self.folder / "arch.json")["input_shape"])
         predictions = []
         for image in images:
-            logits = device.prepare(model, read_pixels(Path(image), shape)[None])()[0]
+            try:
+                pixels = read_pixels(Path(image), shape)
+            except BadImageError as error:
+                known = Path(image).is_file()
+                raise DataError(f"{image}: {error if known else 'there is no such file'}") from error
+            logits = device.prepare(model, pixels[None])()[0]
             shares = np.exp(logits - logits.max())
             pairs = zip(described["labels"], (shares / shares.sum()).tolist(), strict=True)
             predictions.append(Prediction(Path(image), dict(pairs)))
