@@ -66,24 +66,23 @@ MACS: dict[str, Callable[[Sequence[Any], torch.Tensor], int]] = {
 }
 
 # No multiply-adds by the customary rule, and the output may stand where the input stood.
-POINTWISE = frozenset(
-    """
-    add add_ sub mul mul_ div native_batch_norm cudnn_batch_norm _native_batch_norm_legit
-    _native_batch_norm_legit_no_training hardtanh hardtanh_ relu relu_ clamp clamp_ clamp_min sigmoid
-    hardsigmoid hardswish hardswish_ silu gelu leaky_relu tanh exp neg native_dropout bernoulli_
-    _softmax _log_softmax
-    """.split()  # noqa: SIM905
-)
+POINTWISE = frozenset({
+    "add", "add_", "sub", "mul", "mul_", "div", "native_batch_norm", "cudnn_batch_norm",
+    "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "hardtanh", "hardtanh_",
+    "relu", "relu_", "clamp", "clamp_", "clamp_min", "sigmoid", "hardsigmoid", "hardswish",
+    "hardswish_", "silu", "gelu", "leaky_relu", "tanh", "exp", "neg", "native_dropout", "bernoulli_",
+    "_softmax", "_log_softmax",
+})  # fmt: skip
 
 # No multiply-adds: pooling, reductions, changes of shape and layout, constants.
-FREE = frozenset(
-    """
-    mean sum amax max_pool2d_with_indices avg_pool2d adaptive_avg_pool2d _adaptive_avg_pool2d cat stack
-    view _unsafe_view reshape alias t transpose permute expand unsqueeze squeeze slice select split
-    clone copy_ _to_copy detach constant_pad_nd empty empty_like zeros zeros_like ones full
-    scalar_tensor arange channel_shuffle native_channel_shuffle lift_fresh
-    """.split()  # noqa: SIM905
-)
+FREE = frozenset({
+    "mean", "sum", "amax", "max_pool2d_with_indices", "avg_pool2d", "adaptive_avg_pool2d",
+    "_adaptive_avg_pool2d", "cat", "stack", "view", "_unsafe_view", "reshape", "alias", "t",
+    "transpose", "permute", "expand", "unsqueeze", "squeeze", "slice", "select", "split", "clone",
+    "copy_", "_to_copy", "detach", "constant_pad_nd", "empty", "empty_like", "zeros", "zeros_like",
+    "ones", "full", "scalar_tensor", "arange", "channel_shuffle", "native_channel_shuffle",
+    "lift_fresh",
+})  # fmt: skip
 
 
 def count(module: nn.Module, input_shape: tuple[int, int, int]) -> Counts:

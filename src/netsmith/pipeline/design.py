@@ -6,6 +6,7 @@ on where it was. Measured latencies are read from there too: what was decided by
 
 from __future__ import annotations
 
+import math
 import platform
 import shlex
 import time
@@ -84,7 +85,8 @@ def _design(work: Work) -> None:
     latency = (constant, [list(row) for row in edges])
     figure, costs, target = binding_costs(work, space, latency)
     work.once("aim", lambda: {"figure": figure, "target": target})
-    if figure not in work.budget.limits() and work.budget.limits():
+    limits = work.budget.limits()
+    if limits and figure == "macs" and work.aims["macs"] < limits.get("macs", math.inf):
         work.warn(
             f"the budget allows larger networks than --budget {work.settings.budget} can train; the search "
             f"aims at {target / 1e6:.3g} M multiply-adds. A longer --budget, or --epochs, may use more of it"

@@ -39,7 +39,7 @@ def weight_step(
     """
     optimizer.zero_grad(set_to_none=True)
     value = loss(supernet(x, arch), y)
-    value.backward()  # type: ignore[no-untyped-call]
+    torch.autograd.backward(value)
     optimizer.step()
     return float(value.detach())
 
@@ -93,7 +93,7 @@ def gradient_step(
         cross_entropy = F.cross_entropy(supernet.gated(x, active, other, gates), y)
         # An edge with one candidate left has it twice in its pair: p sums to one either way.
         expected = costs.constant + (p * costs.options.gather(1, pairs)).sum()
-        objective(cross_entropy, expected).backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(objective(cross_entropy, expected))
     mass = paths.alpha.detach().gather(1, pairs).logsumexp(1, keepdim=True)
     optimizer.step()
     with torch.no_grad():
@@ -138,6 +138,6 @@ class Reinforce:
             -(value - self.baseline) * paths.log_probability(arch)
             for arch, value in zip(archs, rewards, strict=True)
         ]
-        torch.stack(terms).mean().backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(torch.stack(terms).mean())
         optimizer.step()
         return sum(accuracies) / len(accuracies)
