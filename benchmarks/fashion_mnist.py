@@ -27,10 +27,10 @@ from rich.console import Console
 from rich.table import Table
 
 from netsmith.arch import Arch
-from netsmith.devices.bench import Bench
 from netsmith.devices.device import parse
 from netsmith.latency.model import LatencyModel
 from netsmith.nn.runtime import keep_memory
+from netsmith.pipeline.calibration import calibrated
 from netsmith.pipeline.design import run
 from netsmith.pipeline.finish import finish, training_recipe
 from netsmith.pipeline.folder import DesignFolder
@@ -152,8 +152,11 @@ def family(width: float) -> Plan:
 
 
 def time_plans(device: str, plans: dict[str, Plan], limit_s: float) -> dict[str, float]:
-    """Medians of all plans in one interleaved run, with their preprocessing, from pixels."""
-    bench = Bench(parse(device))
+    """Medians of all plans in one interleaved run, with their preprocessing, from pixels.
+
+    They are as of the machine's best known speed, like the latencies of the designs.
+    """
+    bench, _ = calibrated(parse(device))
     subjects = {n: (deployed(p, (0.5,), (0.5,)), p.input_shape, "uint8") for n, p in plans.items()}
     return {name: timed.median_ms for name, timed in bench.time(subjects, limit_s=limit_s).items()}
 

@@ -29,11 +29,23 @@ def test_the_best_known_speed_is_the_machines(
     assert bench.reference_ms == pytest.approx(used * fresh, rel=1e-6)
     assert bool(warning) == warned
     assert not warned or "2.00 times slower" in warning
+    remembered = TableCache().load(device.fingerprint())
+    assert remembered is not None
+    assert remembered.reference_ms == pytest.approx(used * fresh, rel=1e-6)
 
 
-def test_without_a_table_it_is_what_is_measured_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_table_it_is_the_fastest_of_several_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("NETSMITH_CACHE", str(tmp_path))
     device = FakeDevice()
+    undisturbed = Bench(device).reference_ms
+    slowed = iter((1.4, 1.3, 1.0, 1.5, 1.2))
+
+    def disturbed(device: FakeDevice) -> Bench:
+        return Bench(device, reference_ms=next(slowed) * undisturbed)
+
+    monkeypatch.setattr("netsmith.pipeline.calibration.Bench", disturbed)
     bench, warning = calibrated(device)
-    assert bench.reference_ms == pytest.approx(Bench(device).reference_ms, rel=1e-6)
+    assert bench.reference_ms == undisturbed
     assert not warning
