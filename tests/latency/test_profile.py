@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -118,7 +119,23 @@ def test_a_killed_profile_goes_on_and_ends_alike(model: LatencyModel, tmp_path: 
     assert progress[-1][0] == progress[-1][1] == len(again.timed)
     third = _Counting(FakeDevice("7"))
     assert profile(space, third, store=store, **FEW) == ended
-    assert third.timed == []
+    assert set(third.timed) < set(ended.table.networks)
+
+
+@pytest.mark.parametrize(("share", "again"), [(0.8, True), (1.25, True), (0.95, False)])
+def test_a_table_of_a_machine_that_has_changed_is_measured_again(
+    model: LatencyModel, tmp_path: Path, caplog: pytest.LogCaptureFixture, share: float, again: bool
+) -> None:
+    store, space = TableCache(tmp_path), _space()
+    true = model.table
+    old = true.scaled_to(share * true.reference_ms)
+    store.save(replace(old, reference_ms=true.reference_ms))
+    bench = _Counting(FakeDevice("7"))
+    found = profile(space, bench, store=store, **FEW)
+    plan = space.plan(space.sample(Random(0)))
+    assert found.predict(plan) == pytest.approx(model.predict(plan) * (1 if again else share), rel=1e-3)
+    assert ({block.key for block in space.blocks} & set(bench.timed) != set()) == again
+    assert ("measured again" in caplog.text) == again
 
 
 def test_a_changed_space_measures_only_its_new_blocks(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -78,7 +79,8 @@ class TableCache:
             with FileLock(path.with_suffix(".lock"), timeout=_LOCK_S):
                 kept = self.load(table.fingerprint)
                 if kept is not None:
-                    table = kept.scaled_to(table.reference_ms).with_rows(table.rows, table.networks)
+                    kept = replace(kept.scaled_to(table.reference_ms), call_ms=table.call_ms)
+                    table = kept.with_rows(table.rows, table.networks)
                 temporary = path.with_suffix(f".{os.getpid()}")
                 temporary.write_text(json.dumps(table.to_dict()), encoding="utf-8")
                 temporary.replace(path)

@@ -1,11 +1,14 @@
 """Building the latency model of a space on a device.
 
 Every distinct block is measured alone, hot; then whole networks, from the smallest to the largest, of
-which some fit the correction and others only check it.
+which some fit the correction and others only check it. What was measured on an earlier day is believed once a
+few of its networks were timed again.
 """
 
 from __future__ import annotations
 
+import logging
+import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from random import Random
@@ -34,8 +37,13 @@ _CALL = "call"
 _BLOCKS_A_GROUP, _NETWORKS_A_GROUP = 40, 80
 _BLOCKS_LIMIT_S, _NETWORKS_LIMIT_S = 12.0, 50.0
 _WIDTH, _LEAST_ROUNDS = 0.01, 30
+# Networks of a space that are timed again before its rows are reused, and how far off their median may be. A
+# busy neighbour moves it by 5 % against the reference within minutes; another host moved it by 15 %.
+_CHECKED, _CHECK_LIMIT_S, _STALE = 5, 6.0, 0.1
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 Subject = tuple[nn.Module, tuple[int, int, int], Literal["float32", "uint8"]]
 
@@ -98,21 +106,40 @@ def profile(
     """
     store = TableCache() if store is None else store
     fitted, heldout = choose_networks(space, fit_networks, heldout_networks, seed)
+    order = Random(seed).sample([*fitted, *heldout], len(fitted) + len(heldout))
+    plans = {network_key(plan.blocks): plan for plan in map(space.plan, order)}
+    blocks = tuple(dict.fromkeys((*space.blocks, *extra)))
+
     table = store.load(timer.fingerprint()) or LatencyTable(timer.fingerprint(), timer.reference_ms)
     table = table.scaled_to(timer.reference_ms)
-
-    blocks = table.missing((*space.blocks, *extra))
-    networks = {
-        key: arch
-        for arch in Random(seed).sample([*fitted, *heldout], len(fitted) + len(heldout))
-        if (key := network_key(space.plan(arch).blocks)) not in table.networks
-    }
-    steps = _Steps(timer, store, on_progress, len(blocks) + len(networks))
+    moved = _moved(table, plans, timer)
+    if abs(moved - 1) > _STALE:
+        _log.warning(
+            "networks of %s take %.2f times what the latency table says; it is measured again",
+            space.id,
+            moved,
+        )
+        table = table.without(blocks, plans)
+    blocks = table.missing(blocks)
+    plans = {key: plan for key, plan in plans.items() if key not in table.networks}
+    steps = _Steps(timer, store, on_progress, len(blocks) + len(plans))
     for blocks_group in _groups(blocks, _BLOCKS_A_GROUP):
         table = steps.blocks(table, blocks_group)
-    for archs_group in _groups(list(networks.values()), _NETWORKS_A_GROUP):
-        table = steps.networks(table, [space.plan(arch) for arch in archs_group])
+    for plans_group in _groups(list(plans.values()), _NETWORKS_A_GROUP):
+        table = steps.networks(table, plans_group)
     return build_model(table, [space.plan(arch) for arch in fitted], [space.plan(arch) for arch in heldout])
+
+
+def _moved(table: LatencyTable, plans: Mapping[str, Plan], timer: Timer) -> float:
+    """Return how many times longer networks take now than the table says; 1 where it has none of them."""
+    known = [key for key in plans if key in table.networks][:_CHECKED]
+    if not known:
+        return 1.0
+    timed = timer.time(
+        {key: _subject(plans[key]) for key in known},
+        width=_WIDTH, least_rounds=_LEAST_ROUNDS, limit_s=_CHECK_LIMIT_S,
+    )  # fmt: skip
+    return statistics.median(timed[key].median_ms / table.networks[key].median_ms for key in known)
 
 
 def build_model(table: LatencyTable, fitted: Sequence[Plan], heldout: Sequence[Plan]) -> LatencyModel:
@@ -165,10 +192,8 @@ class _Steps:
         return self._keep(table, {b.key: _row((b,), timed[b.key]) for b in blocks}, {}, "blocks")
 
     def networks(self, table: LatencyTable, plans: Sequence[Plan]) -> LatencyTable:
-        """Measure whole networks as they are deployed: pixels in, logits out."""
-        subjects: dict[str, Subject] = {
-            network_key(plan.blocks): (_deployed(plan), plan.input_shape, "uint8") for plan in plans
-        }
+        """Measure whole networks."""
+        subjects: dict[str, Subject] = {network_key(plan.blocks): _subject(plan) for plan in plans}
         timed = self._time(subjects, _NETWORKS_LIMIT_S)
         rows = {network_key(p.blocks): _row(p.blocks, timed[network_key(p.blocks)]) for p in plans}
         return self._keep(table, {}, rows, "networks")
@@ -197,11 +222,13 @@ def _seeded(block: Block) -> nn.Module:
         return build_block(block).eval()
 
 
-def _deployed(plan: Plan) -> nn.Module:
+def _subject(plan: Plan) -> Subject:
+    """Build a network as it is deployed: pixels in, logits out."""
     channels = plan.input_shape[0]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return nn.Sequential(Normalize((0.5,) * channels, (0.25,) * channels), Network(plan)).eval()
+        module = nn.Sequential(Normalize((0.5,) * channels, (0.25,) * channels), Network(plan)).eval()
+    return module, plan.input_shape, "uint8"
 
 
 def _groups(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -90,6 +90,16 @@ class LatencyTable:
             self, rows={**self.rows, **(rows or {})}, networks={**self.networks, **(networks or {})}
         )
 
+    def without(self, blocks: Iterable[Block], networks: Iterable[str]) -> LatencyTable:
+        """Return the table without the call, the rows of ``blocks`` and of the networks of these names."""
+        keys, names = {block.key for block in blocks}, set(networks)
+        return replace(
+            self,
+            call_ms=0.0,
+            rows={key: row for key, row in self.rows.items() if key not in keys},
+            networks={key: row for key, row in self.networks.items() if key not in names},
+        )
+
     def scaled_to(self, reference_ms: float) -> LatencyTable:
         """Return the same table as of a moment at which the reference takes ``reference_ms``."""
         if reference_ms == self.reference_ms:
