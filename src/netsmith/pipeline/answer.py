@@ -99,7 +99,7 @@ class Design:
     @property
     def exported(self) -> Path:
         """The exported file, in the format of the device's runtime."""
-        return self.folder / str(self.result["exported"])
+        return self.folder / Path(str(self.result["exported"])).name
 
     def export(self, path: str | Path) -> Path:
         """Copy the exported file to ``path``."""
