@@ -47,6 +47,7 @@ class FakeDevice:
     _now_ns: int = field(default=0, init=False, repr=False)
 
     suffix = ".onnx"
+    precision = "float32"
 
     def __post_init__(self) -> None:
         if self.likes not in _COSTS:
@@ -87,6 +88,7 @@ class FakeDevice:
         *,
         input_type: Literal["float32", "uint8"] = "float32",
         metadata: Mapping[str, str] | None = None,
+        calibration: Array | None = None,
     ) -> bytes:
         """Write an ONNX file."""
         return write_onnx(module, input_shape, input_type=input_type, metadata=metadata)
@@ -132,18 +134,20 @@ def device_contract(device: Device) -> None:
     assert again.fingerprint() == device.fingerprint(), "equal devices have equal fingerprints"
     needed = {"processor", "runtime", "version", "threads", "precision", "system"}
     assert needed <= set(device.fingerprint()), f"a fingerprint tells {needed}"
+    assert device.fingerprint()["precision"] == device.precision, "a fingerprint tells the precision"
     assert device.suffix.startswith("."), "a suffix starts with a dot"
 
     torch.manual_seed(0)
     module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU6(), nn.Flatten(), nn.Linear(288, 5))
     module.eval()
     x = np.random.default_rng(0).random((2, 3, 8, 8), dtype=np.float32)
-    model = device.export(module, (3, 8, 8))
+    model = device.export(module, (3, 8, 8), calibration=x)
     run = device.prepare(model, x)
     with torch.no_grad():
         expected = module(torch.from_numpy(x)).numpy()
+    atol = 1e-4 if device.precision == "float32" else 0.05 * np.abs(expected).max()
     for _ in range(2):
-        np.testing.assert_allclose(run(), expected, atol=1e-4, err_msg="outputs equal the module's")
+        np.testing.assert_allclose(run(), expected, atol=atol, err_msg="outputs equal the module's")
 
     before = device.clock()
     for _ in range(100):

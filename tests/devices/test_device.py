@@ -18,14 +18,26 @@ from netsmith.testing import FakeDevice, device_contract
 pytest.importorskip("onnxruntime")
 
 
-@pytest.mark.parametrize("name", ["onnxruntime", "onnxruntime:threads=1", "fake", "fake:likes=7"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "onnxruntime",
+        "onnxruntime:threads=1,precision=int8",
+        "openvino",
+        "openvino:precision=int8",
+        "fake",
+        "fake:likes=7",
+    ],
+)
 def test_every_device_keeps_the_contract(name: str) -> None:
+    pytest.importorskip(name.partition(":")[0] if not name.startswith("fake") else "onnxruntime")
     device_contract(parse(name))
 
 
 def test_names_and_options_are_parsed() -> None:
     assert parse(" onnxruntime ") == OnnxRuntime(1)
     assert parse("onnxruntime:threads=1").name == "onnxruntime:threads=1"
+    assert parse("openvino:precision=int8").name == "openvino:threads=1,precision=int8"
     assert parse("fake:likes=7").name == "fake:likes=7"
 
 
@@ -38,8 +50,9 @@ def test_names_and_options_are_parsed() -> None:
         ("onnxruntime:threads", "NAME:OPTION=VALUE"),
         ("onnxruntime:threads=1,threads=2", "each once"),
         ("onnxruntime:threads=two", "whole number"),
-        ("onnxruntime:threads=0", "from 1 to 1024"),
+        ("onnxruntime:threads=0", "Ask for 1 to"),
         ("onnxruntime:threads=1000", "this machine has"),
+        ("openvino:precision=int9", "did you mean 'int8'"),
         ("fake:likes=9", "3 or 7"),
     ],
 )
@@ -50,10 +63,10 @@ def test_wrong_names_say_what_is_right(text: str, message: str) -> None:
 
 def test_a_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("netsmith.devices.device._version", lambda package: None)
-    (known,) = known_devices()
-    assert known.version is None
-    with pytest.raises(MissingExtraError, match=r"pip install 'netsmith\[onnxruntime\]'"):
-        parse("onnxruntime")
+    assert {known.version for known in known_devices()} == {None}
+    for name in ("onnxruntime", "openvino"):
+        with pytest.raises(MissingExtraError, match=rf"pip install 'netsmith\[{name}\]'"):
+            parse(name)
 
 
 def test_listing_and_parsing_devices_loads_no_runtime_and_no_torch() -> None:

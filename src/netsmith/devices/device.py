@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ if TYPE_CHECKING:  # timing a file needs no PyTorch, and must not pay for its me
     from torch import nn
 
 Array = np.ndarray[Any, np.dtype[Any]]
+Precision = Literal["float32", "int8"]
+PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
+WEIGHT_BYTES: dict[Precision, int] = {"float32": 4, "int8": 1}
 Run = Callable[[], Array]
 """One finished pass over the input that it was prepared with; returns the output, (N, classes)."""
 
@@ -33,6 +37,10 @@ class Device(Protocol):
     def suffix(self) -> str:
         """The ending of the files that it runs, such as ``.onnx``."""
 
+    @property
+    def precision(self) -> Precision:
+        """What weights and activations are stored in."""
+
     def fingerprint(self) -> dict[str, str]:
         """Everything that a latency depends on: processor, runtime and version, threads, precision, os."""
 
@@ -46,8 +54,13 @@ class Device(Protocol):
         *,
         input_type: Literal["float32", "uint8"] = "float32",
         metadata: Mapping[str, str] | None = None,
+        calibration: Array | None = None,
     ) -> bytes:
-        """Write ``module`` for images of ``input_shape`` (C, H, W) in the runtime's own format."""
+        """Write ``module`` for images of ``input_shape`` (C, H, W) in a format that the runtime reads.
+
+        ``calibration`` is (N, C, H, W) of ``input_type``, images that an int8 device sets its ranges by. It
+        may be left out where only latency counts.
+        """
 
     def prepare(self, model: bytes, x: Array) -> Run:
         """Load ``model`` and return a function, each call of which is one finished pass over ``x``.
@@ -75,7 +88,13 @@ _DEVICES = {
         "netsmith.devices.onnx_runtime:OnnxRuntime",
         "onnxruntime",
         "onnxruntime",
-        "ONNX Runtime on this processor; options: threads",
+        "ONNX Runtime on this processor; options: threads, precision",
+    ),
+    "openvino": (
+        "netsmith.devices.openvino:OpenVino",
+        "openvino",
+        "openvino",
+        "OpenVINO on this processor; options: threads, precision",
     ),
 }
 _UNLISTED = {"fake": ("netsmith.testing:FakeDevice", "onnxruntime", "onnxruntime", "")}
@@ -129,6 +148,31 @@ def check_options(device: str, options: Mapping[str, str], allowed: tuple[str, .
                 f"device '{device}' has no option '{option}'{nearest(option, allowed)}. "
                 f"Known: {', '.join(allowed)}"
             )
+
+
+def read_threads(device: str, options: Mapping[str, str]) -> int:
+    """Return the option ``threads``, 1 where it is not given. Raises :class:`DeviceError`."""
+    text = options.get("threads", "1")
+    if not text.isdecimal():
+        raise DeviceError(f"threads of '{device}' is a whole number; got '{text}'")
+    threads, available = int(text), os.cpu_count() or 1
+    if not 1 <= threads <= available:
+        raise DeviceError(
+            f"threads={text} was asked of '{device}', but this machine has {available}: latency with more "
+            f"threads than processors means nothing. Ask for 1 to {available}"
+        )
+    return threads
+
+
+def read_precision(device: str, options: Mapping[str, str]) -> Precision:
+    """Return the option ``precision``, float32 where it is not given. Raises :class:`DeviceError`."""
+    text = options.get("precision", "float32")
+    for precision in PRECISIONS:
+        if text == precision:
+            return precision
+    raise DeviceError(
+        f"precision of '{device}' is one of {', '.join(PRECISIONS)}; got '{text}'{nearest(text, PRECISIONS)}"
+    )
 
 
 def _version(package: str) -> str | None:

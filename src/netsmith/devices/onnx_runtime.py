@@ -2,78 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
-from netsmith.devices.device import Array, Run, check_options, processor, system
+from netsmith.devices.device import Array, Run
+from netsmith.devices.local import OnnxFileRuntime
 from netsmith.errors import DeviceError, MissingExtraError
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 @dataclass(frozen=True, slots=True)
-class OnnxRuntime:
-    """ONNX Runtime's CPU provider in float32, with ``threads`` threads inside an operation."""
+class OnnxRuntime(OnnxFileRuntime):
+    """ONNX Runtime's CPU provider."""
 
-    threads: int = 1
+    runtime = "onnxruntime"
 
-    suffix = ".onnx"
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.threads <= 1024:
-            raise DeviceError(f"threads is a number from 1 to 1024; got {self.threads}")
-
-    @classmethod
-    def from_options(cls, options: Mapping[str, str]) -> OnnxRuntime:
-        """Make it from the options of a device's name: ``threads``."""
-        check_options("onnxruntime", options, ("threads",))
-        text = options.get("threads", "1")
-        if not text.isdecimal():
-            raise DeviceError(f"threads is a whole number; got '{text}'")
-        available = os.cpu_count() or 1
-        if int(text) > available:
-            raise DeviceError(
-                f"threads={text} was asked, but this machine has {available}: latency with more threads "
-                f"than processors means nothing. Ask for 1 to {available}"
-            )
-        return cls(int(text))
-
-    @property
-    def name(self) -> str:
-        """Such as ``onnxruntime:threads=1``."""
-        return f"onnxruntime:threads={self.threads}"
-
-    def fingerprint(self) -> dict[str, str]:
-        """Processor, runtime and version, threads, precision and operating system."""
-        return {
-            "processor": processor(),
-            "runtime": "onnxruntime",
-            "version": str(_runtime().__version__),
-            "threads": str(self.threads),
-            "precision": "float32",
-            "system": system(),
-        }
-
-    def clock(self) -> int:
-        """Wall time in nanoseconds."""
-        return time.perf_counter_ns()
-
-    def export(
-        self,
-        module: nn.Module,
-        input_shape: tuple[int, int, int],
-        *,
-        input_type: Literal["float32", "uint8"] = "float32",
-        metadata: Mapping[str, str] | None = None,
-    ) -> bytes:
-        """Write an ONNX file. Raises :class:`netsmith.errors.ExportError` where that cannot be done."""
-        from netsmith.export.onnx import write_onnx  # loads PyTorch, which running a file does not need
-
-        return write_onnx(module, input_shape, input_type=input_type, metadata=metadata)
+    def version(self) -> str:
+        """Return the version of the installed runtime."""
+        return str(_runtime().__version__)
 
     def prepare(self, model: bytes, x: Array) -> Run:
         """Load an ONNX file with one input (N, C, H, W) and return a pass over ``x``."""

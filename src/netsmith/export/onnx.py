@@ -10,19 +10,24 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, shape_inference
 from torch import fx, nn
 
 from netsmith.errors import ExportError
-from netsmith.export.graph import MODULES, GraphWriter, UnknownOperationError, conv, relu6, write_call
+from netsmith.export.graph import MODULES, Array, GraphWriter, UnknownOperationError, conv, relu6, write_call
+from netsmith.export.quantize import quantize
 from netsmith.nn.layers import BatchNormReLU6
 
 OPSET, IR_VERSION = 18, 8  # what runtimes of 2023 and later read, and PyTorch's exporter writes
 INPUT, OUTPUT = "images", "logits"
 
+_RANDOM_IMAGES = 8
+
 InputType = Literal["float32", "uint8"]
+Precision = Literal["float32", "int8"]
 
 _log = logging.getLogger(__name__)
 
@@ -33,12 +38,16 @@ def write_onnx(
     *,
     input_type: InputType = "float32",
     metadata: Mapping[str, str] | None = None,
+    precision: Precision = "float32",
+    calibration: Array | None = None,
 ) -> bytes:
     """Write ``module`` as it computes at evaluation, and return the file's bytes.
 
     The file's one input ``images`` is (N, C, H, W) with N free, of ``input_type``, and its one
     output is ``logits``; ``metadata`` is kept in the file as text. Batch norms are folded into the
-    convolutions before them. Raises :class:`ExportError` where neither way can write the module.
+    convolutions before them. Of ``precision`` int8, activations have the ranges that ``calibration``, (N, C,
+    H, W) of ``input_type``, gives them; random pixels where it is None, which is enough for a latency. Raises
+    :class:`ExportError` where neither way can write the module.
     """
     modes = {layer: layer.training for layer in module.modules()}
     module.eval()
@@ -54,6 +63,10 @@ def write_onnx(
     finally:
         for layer, training in modes.items():
             layer.training = training
+    if precision == "int8":
+        model = quantize(
+            model, _random_pixels(input_shape, input_type) if calibration is None else calibration
+        )
     helper.set_model_props(model, dict(metadata or {}))
     data: bytes = model.SerializeToString()
     return data
@@ -66,6 +79,14 @@ def read_metadata(model: bytes) -> dict[str, str]:
     except Exception as error:  # protobuf's own classes differ between its versions
         raise ExportError(f"not an ONNX file: {error}") from error
     return {entry.key: entry.value for entry in proto.metadata_props}
+
+
+def _random_pixels(input_shape: tuple[int, int, int], input_type: InputType) -> Array:
+    """Return the same pixels at every call: 0..255, or 0..1 for float32."""
+    rng, shape = np.random.default_rng(0), (_RANDOM_IMAGES, *input_shape)
+    if input_type == "uint8":
+        return rng.integers(0, 256, shape, dtype=np.uint8)
+    return rng.random(shape, dtype=np.float32)
 
 
 class _Tracer(fx.Tracer):

@@ -10,7 +10,6 @@ import math
 import platform
 import shlex
 import time
-from collections.abc import Mapping
 from dataclasses import fields
 from functools import partial
 from importlib import metadata
@@ -18,23 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save as write_safetensors
 
-import netsmith
-from netsmith import pareto
 from netsmith.latency.model import LatencyModel
 from netsmith.latency.profile import profile
 from netsmith.nn.runtime import keep_memory
 from netsmith.pipeline.answer import Design
 from netsmith.pipeline.baselines import baselines, mobilenet_widths
-from netsmith.pipeline.finish import (
-    Finished,
-    broken_limits,
-    finish,
-    input_description,
-    report_figures,
-    training_recipe,
-)
+from netsmith.pipeline.conclude import conclude
+from netsmith.pipeline.finish import Finished, broken_limits, finish, training_recipe
 from netsmith.pipeline.folder import DesignFolder
 from netsmith.pipeline.networks import measure_exported
 from netsmith.pipeline.progress import Progress, Silent
@@ -49,7 +39,6 @@ from netsmith.train import fastest_threads
 from netsmith.trial import Trial
 
 ATTEMPTS = 3
-FINAL_LIMIT_S = 40.0
 
 
 def run(settings: Settings, out: Path, *, source: Any = None, progress: Progress | None = None) -> Design:
@@ -100,7 +89,7 @@ def _design(work: Work) -> None:
     best = networks[0]
     networks += list(baselines(work, chooser, training_recipe(work, best.plan)))
     work.progress.stage("Measuring everything")
-    _conclude(work, space, model, reach, networks, reasons)
+    conclude(work, space, model, reach, networks, reasons)
 
 
 def _fit(work: Work) -> Reach:
@@ -191,119 +180,6 @@ def _verify(work: Work, network: Finished) -> dict[str, Any]:
     latency = measure_exported(work.bench, {network.name: network.model}, shape)[network.name]
     figures = {"latency_ms": latency.median_ms, "size_bytes": len(network.model)}
     return {"broken": broken_limits(work, figures), "latency": latency.to_dict()}
-
-
-def _conclude(
-    work: Work,
-    space: ChainSpace,
-    model: LatencyModel,
-    reach: Reach,
-    networks: list[Finished],
-    reasons: list[str],
-) -> None:
-    """Measure all networks in one run, read the test part, and write the files of the answer."""
-    splits, asked = work.splits, work.settings
-    models = {network.name: network.model for network in networks}
-    latencies = measure_exported(work.bench, models, splits.input_shape, limit_s=FINAL_LIMIT_S)
-    design, *others = networks
-    figures = report_figures(work, design, latencies[design.name], model.predict(design.plan))
-    broken = broken_limits(work, figures)
-    reasons = list(dict.fromkeys([*reasons, *([broken] if broken else [])]))
-    if latencies[design.name].wide:
-        work.warn(
-            "the machine was restless: the latency's interval stayed wider than 1 % of it; "
-            "measure again when it is quiet"
-        )
-    result = {
-        "netsmith": netsmith.__version__,
-        "exported": f"model{work.bench.device.suffix}",
-        "space": space.id,
-        "strategy": asked.strategy,
-        "device": work.bench.device.name,
-        "device_fingerprint": work.bench.device.fingerprint(),
-        "seed": asked.seed,
-        "width": reach.width,
-        **figures,
-        "latency_budget_ms": work.budget.latency_ms,
-        "budget": work.budget.limits(),
-        "budget_met": not reasons,
-        "reasons": reasons,
-        **_seconds(work),
-        "train_seconds": design.train_seconds,
-        "baselines": {
-            network.name: report_figures(
-                work, network, latencies[network.name], model.try_predict(network.plan)
-            )
-            for network in others
-        },
-        "front": _front(work),
-        "label_names": list(splits.label_names),
-        "test_images": len(splits.test),
-        "command": work.journal.all("started")[0]["command"],
-        "warnings": [record["text"] for record in work.journal.all("warning")],
-    }
-    _write_files(work, space, model, design, result)
-
-
-def _write_files(
-    work: Work, space: ChainSpace, model: LatencyModel, design: Finished, result: Mapping[str, Any]
-) -> None:
-    """Write the network, what describes it, and last the result, whose presence says that all is there."""
-    splits, folder = work.splits, work.folder
-    described = {
-        "arch": None if design.arch is None else design.arch.to_dict(),
-        "plan": design.plan.to_list(),
-        "latency_ms": [model.block_ms(block) for block in design.plan.blocks],
-        "edges": [[block.key for block in options] for options in space.edges],
-        "input_shape": list(splits.input_shape),
-        "mean": list(splits.mean),
-        "std": list(splits.std),
-        "label_names": list(splits.label_names),
-    }
-    labels = {"labels": list(splits.label_names), "input": input_description(splits.input_shape)}
-    weights = {name: value.contiguous() for name, value in design.module.state_dict().items()}
-    folder.write_json("arch.json", described)
-    folder.write_json("labels.json", labels)
-    folder.write_bytes("model.safetensors", write_safetensors(weights))
-    folder.write_bytes(f"model{work.bench.device.suffix}", design.model)
-    folder.write_json("result.json", result)
-    work.journal.write("result", digest=design.arch.digest if design.arch else "")
-
-
-def _front(work: Work) -> list[dict[str, Any]]:
-    """The measured trials that nothing measured beats in both error and latency, fastest first."""
-    records = work.journal.all("trial", stage="measure")
-    trials = list({r["digest"]: Trial.from_dict(r["trial"]) for r in records}.values())
-    trials = [t for t in trials if "error" in t.figures and "latency_ms" in t.figures]
-    kept = pareto.front([(t.figures["error"], t.figures["latency_ms"]) for t in trials])
-    return [
-        {
-            "arch": trial.arch.to_dict(),
-            "digest": trial.arch.digest,
-            "latency_ms": trial.figures["latency_ms"],
-            "latency_ms_predicted": trial.figures["latency_ms_predicted"],
-            "validation_accuracy": 1 - trial.figures["error"],
-            "figures": dict(trial.figures),
-            "reason": trial.reason,
-        }
-        for trial in sorted((trials[i] for i in kept), key=lambda t: t.figures["latency_ms"])
-    ]
-
-
-def _seconds(work: Work) -> dict[str, float]:
-    """The seconds of each part, over all starts of the design."""
-    journal = work.journal
-    search = sum(r["seconds"] for r in journal.all("search_epoch"))
-    search += sum(r["seconds"] for r in journal.all("trial", stage="derive"))
-    profiled = journal.last("profile")
-    starts = [i for i, record in enumerate(journal.events) if record["event"] == "started"]
-    ends = [*(journal.events[i - 1]["time"] for i in starts[1:]), time.time()]
-    total = sum(end - journal.events[i]["time"] for i, end in zip(starts, ends, strict=True))
-    return {
-        "search_seconds": search,
-        "profile_seconds": profiled["seconds"] if profiled else 0.0,
-        "total_seconds": total,
-    }
 
 
 def command_of(settings: Settings, out: Path) -> str:

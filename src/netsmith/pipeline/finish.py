@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from netsmith.arch import Arch
-from netsmith.data import mix
+from netsmith.data import batch_generator, mix
 from netsmith.devices.measure import Latency
 from netsmith.devices.memory import footprint
 from netsmith.nn.count import count_plan
@@ -25,6 +25,7 @@ from netsmith.train import EpochFigures, Recipe, evaluate, fit_recipe, train
 
 # Trained weights take the full learning rate at once, but for the few steps that momentum needs.
 WARM_START_EPOCHS = 0.05
+CALIBRATION_IMAGES = 256  # of the training part: what the ranges of an int8 file's activations are set by
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,14 @@ def _export(work: Work, module: Network, name: str) -> bytes:
         "netsmith.input": json.dumps(input_description(splits.input_shape)),
     }
     device = work.bench.device
-    return device.export(deployable(work, module), splits.input_shape, input_type="uint8", metadata=metadata)
+    chosen = torch.randperm(len(splits.train), generator=batch_generator(work.settings.seed, "calibration"))
+    return device.export(
+        deployable(work, module),
+        splits.input_shape,
+        input_type="uint8",
+        metadata=metadata,
+        calibration=splits.train.fetch(chosen[:CALIBRATION_IMAGES]).numpy(),
+    )
 
 
 def input_description(shape: Sequence[int]) -> dict[str, Any]:

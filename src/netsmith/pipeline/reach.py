@@ -10,6 +10,7 @@ from typing import Any
 from netsmith.arch import Arch
 from netsmith.budget import Budget
 from netsmith.devices.bench import Bench
+from netsmith.devices.device import WEIGHT_BYTES
 from netsmith.errors import BudgetError
 from netsmith.nn.count import count_plan
 from netsmith.nn.network import Network
@@ -17,7 +18,6 @@ from netsmith.plan import Plan
 from netsmith.spaces.chain import ChainSpace
 
 WIDTHS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.75, 0.9, 1.0, 1.2, 1.4, 1.7, 2.0, 2.5, 3.0, 4.0)
-BYTES_A_PARAMETER = 4
 # What the shallow arch of the chosen width takes of the budget: the rest is the search's, to spend on depth,
 # kernels and expansions. A layer of few channels costs a runtime about as much as one of many, and at equal
 # latency wide and shallow networks were no worse after a short training (docs/results.md).
@@ -76,7 +76,7 @@ def figures(plan: Plan, bench: Bench) -> dict[str, float]:
         "latency_ms": timed["it"].median_ms,
         "macs": float(counts.macs),
         "params": float(counts.params),
-        "size_bytes": float(counts.params * BYTES_A_PARAMETER),
+        "size_bytes": float(counts.params * WEIGHT_BYTES[bench.device.precision]),
     }
 
 

@@ -10,13 +10,14 @@ import torch
 
 from netsmith.arch import Arch
 from netsmith.data import batch_generator
+from netsmith.devices.device import WEIGHT_BYTES
 from netsmith.devices.memory import footprint
 from netsmith.errors import BudgetError
 from netsmith.nn.count import count_plan
 from netsmith.nn.network import Network
 from netsmith.nn.preprocess import Normalize
 from netsmith.pipeline.networks import measure_exported
-from netsmith.pipeline.reach import BYTES_A_PARAMETER, shallow
+from netsmith.pipeline.reach import shallow
 from netsmith.pipeline.work import EVALUATION_BATCH, SEARCH_BATCH, Work
 from netsmith.plan import Block, Plan
 from netsmith.search.additive import AdditiveCost
@@ -84,7 +85,8 @@ def binding_costs(work: Work, space: ChainSpace, latency: Costs) -> tuple[str, C
     """
     limits = work.aims
     tables: dict[str, Costs] = {"latency_ms": latency}
-    for name, scale in (("macs", 1), ("params", 1), ("size_bytes", BYTES_A_PARAMETER)):
+    weight_bytes = WEIGHT_BYTES[work.bench.device.precision]
+    for name, scale in (("macs", 1), ("params", 1), ("size_bytes", weight_bytes)):
         figure = "params" if name == "size_bytes" else name
         tables[name] = _counted(space, figure, scale)
     choices = shallow(space).choices
@@ -172,7 +174,7 @@ class Chooser:
             "latency_ms_predicted": self.latency.of(arch.choices),
             "macs": float(counts.macs),
             "params": float(counts.params),
-            "size_bytes": float(counts.params * BYTES_A_PARAMETER),
+            "size_bytes": float(counts.params * WEIGHT_BYTES[self.work.bench.device.precision]),
         }
         reason = self.work.budget.broken(figures)
         if not reason:

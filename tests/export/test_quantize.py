@@ -1,0 +1,73 @@
+"""An int8 file computes what its network does, to the width of a step of its ranges."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from netsmith.devices.onnx_runtime import OnnxRuntime
+from netsmith.errors import ExportError
+from netsmith.export.onnx import read_metadata, write_onnx
+from netsmith.nn.network import Network
+from netsmith.nn.preprocess import Normalize
+from netsmith.plan import Block, Plan
+
+pytest.importorskip("onnxruntime")
+
+PLAN = Plan(
+    (
+        Block("conv", 1, 8, 8, 8, kernel=3),
+        Block("mbconv", 8, 8, 8, 8, kernel=5, hidden=24, shortcut=True),
+        Block("head", 8, 4, 8, 8, hidden=16),
+    )
+)
+
+
+def _outputs(model: bytes, x: np.ndarray) -> np.ndarray:
+    return OnnxRuntime().prepare(model, x)()
+
+
+def test_rounding_is_at_most_half_a_step_of_the_range_that_was_seen() -> None:
+    """y = x of one channel, calibrated on [0, 2]: input and output are each rounded to 2 / 255."""
+    layer = nn.Conv2d(1, 1, 1, bias=False)
+    nn.init.ones_(layer.weight)
+    seen = np.linspace(0, 2, 64, dtype=np.float32).reshape(4, 1, 4, 4)
+    model = write_onnx(layer, (1, 4, 4), precision="int8", calibration=seen)
+    error = np.abs(_outputs(model, seen) - seen).max()
+    assert 0 < error <= 2 / 255 + 1e-6
+    clipped = _outputs(model, np.full((1, 1, 4, 4), 3, np.float32))
+    np.testing.assert_allclose(clipped, 2, atol=1e-6)
+
+
+def test_a_network_keeps_its_answers_and_takes_a_byte_a_weight() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(Normalize((0.5,), (0.25,)), Network(PLAN)).eval()
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 1, 8, 8), dtype=np.uint8)
+    exact, small = (
+        write_onnx(
+            module, (1, 8, 8), input_type="uint8", precision=p, calibration=pixels, metadata={"k": "v"}
+        )
+        for p in ("float32", "int8")
+    )
+    expected, got = _outputs(exact, pixels), _outputs(small, pixels)
+    assert np.abs(got - expected).max() < 0.1 * np.abs(expected).max()
+    assert read_metadata(small) == {"k": "v"}
+    graph = onnx.load_model_from_string(small).graph
+    kernels = [t for t in graph.initializer if t.data_type == onnx.TensorProto.INT8 and len(t.dims) == 4]
+    assert len(kernels) == 4 + 1  # the stem, the three layers of the block, the head's first
+    assert graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    assert graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+
+
+def test_the_same_network_is_quantised_the_same_twice() -> None:
+    torch.manual_seed(0)
+    module = Network(PLAN).eval()
+    assert write_onnx(module, (1, 8, 8), precision="int8") == write_onnx(module, (1, 8, 8), precision="int8")
+
+
+def test_no_images_are_an_error_that_says_so() -> None:
+    with pytest.raises(ExportError, match="needs images"):
+        write_onnx(nn.ReLU(), (1, 4, 4), precision="int8", calibration=np.zeros((0, 1, 4, 4), np.float32))
