@@ -109,7 +109,11 @@ def extras() -> list[str]:
     """The packages that a plain installation does not bring."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     optional = project["optional-dependencies"]
-    return [names[0].partition(">")[0] for extra, names in sorted(optional.items()) if extra != "dev"]
+    return [
+        names[0].partition(">")[0].replace("-", "_")
+        for extra, names in sorted(optional.items())
+        if extra != "dev"
+    ]
 
 
 @pytest.mark.parametrize("package", extras())

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from random import Random
-from typing import Literal
 
 import numpy as np
 import onnx
@@ -15,7 +14,7 @@ import torch
 from torch import nn
 
 from netsmith.arch import Arch
-from netsmith.devices.device import Array, Device, Run, check_options, parse
+from netsmith.devices.device import Array, Device, InputType, Run, check_options, parse
 from netsmith.devices.onnx_runtime import OnnxRuntime
 from netsmith.errors import ArchError, DeviceError
 from netsmith.export.onnx import write_onnx
@@ -47,6 +46,7 @@ class FakeDevice:
     _now_ns: int = field(default=0, init=False, repr=False)
 
     suffix = ".onnx"
+    layout = "NCHW"
     precision = "float32"
 
     def __post_init__(self) -> None:
@@ -86,12 +86,16 @@ class FakeDevice:
         module: nn.Module,
         input_shape: tuple[int, int, int],
         *,
-        input_type: Literal["float32", "uint8"] = "float32",
+        input_type: InputType = "float32",
         metadata: Mapping[str, str] | None = None,
         calibration: Array | None = None,
     ) -> bytes:
         """Write an ONNX file."""
         return write_onnx(module, input_shape, input_type=input_type, metadata=metadata)
+
+    def input_of(self, model: bytes) -> tuple[tuple[int, int, int], InputType]:
+        """Return the shape (C, H, W) and type of the images that a file takes."""
+        return self._runtime.input_of(model)
 
     def prepare(self, model: bytes, x: Array) -> Run:
         """Return a pass that gives the outputs for ``x`` and takes ``len(x)`` times the cost."""
@@ -142,6 +146,7 @@ def device_contract(device: Device) -> None:
     module.eval()
     x = np.random.default_rng(0).random((2, 3, 8, 8), dtype=np.float32)
     model = device.export(module, (3, 8, 8), calibration=x)
+    assert device.input_of(model) == ((3, 8, 8), "float32"), "a file tells what images it takes"
     run = device.prepare(model, x)
     with torch.no_grad():
         expected = module(torch.from_numpy(x)).numpy()

@@ -25,12 +25,16 @@ pytest.importorskip("onnxruntime")
         "onnxruntime:threads=1,precision=int8",
         "openvino",
         "openvino:precision=int8",
+        "litert",
+        "litert:precision=int8",
         "fake",
         "fake:likes=7",
     ],
 )
 def test_every_device_keeps_the_contract(name: str) -> None:
-    pytest.importorskip(name.partition(":")[0] if not name.startswith("fake") else "onnxruntime")
+    package = {"litert": "ai_edge_litert", "fake": "onnxruntime"}
+    runtime = name.partition(":")[0]
+    pytest.importorskip(package.get(runtime, runtime))
     device_contract(parse(name))
 
 
@@ -64,7 +68,7 @@ def test_wrong_names_say_what_is_right(text: str, message: str) -> None:
 def test_a_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("netsmith.devices.device._version", lambda package: None)
     assert {known.version for known in known_devices()} == {None}
-    for name in ("onnxruntime", "openvino"):
+    for name in ("onnxruntime", "openvino", "litert"):
         with pytest.raises(MissingExtraError, match=rf"pip install 'netsmith\[{name}\]'"):
             parse(name)
 

@@ -19,15 +19,14 @@ def measure(
     json: Annotated[bool, typer.Option("--json", help="print figures and raw samples as JSON")] = False,
 ) -> None:
     """Measure an exported network on a device: latency with its spread, peak memory, size, load time."""
-    from netsmith.devices.device import parse
+    from netsmith.devices.device import parse, reader_of
     from netsmith.devices.memory import footprint
-    from netsmith.export.inputs import input_of
     from netsmith.pipeline.calibration import calibrated
 
     path, named = _model_of(model)
-    chosen = parse(device or named or "onnxruntime")
+    chosen = parse(device or named or reader_of(path.suffix))
     content = path.read_bytes()
-    shape, input_type = input_of(content)
+    shape, input_type = chosen.input_of(content)
     bench, warning = calibrated(chosen)
     run = bench.prepare(content, shape, input_type=input_type, batch_size=batch)
     latency = bench.measure({"model": run}, limit_s=seconds)["model"]

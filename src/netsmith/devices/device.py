@@ -19,6 +19,8 @@ if TYPE_CHECKING:  # timing a file needs no PyTorch, and must not pay for its me
     from torch import nn
 
 Array = np.ndarray[Any, np.dtype[Any]]
+InputType = Literal["float32", "uint8"]
+Layout = Literal["NCHW", "NHWC"]
 Precision = Literal["float32", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
 WEIGHT_BYTES: dict[Precision, int] = {"float32": 4, "int8": 1}
@@ -41,6 +43,10 @@ class Device(Protocol):
     def precision(self) -> Precision:
         """What weights and activations are stored in."""
 
+    @property
+    def layout(self) -> Layout:
+        """The order of an image's dimensions in the files that it runs."""
+
     def fingerprint(self) -> dict[str, str]:
         """Everything that a latency depends on: processor, runtime and version, threads, precision, os."""
 
@@ -52,7 +58,7 @@ class Device(Protocol):
         module: nn.Module,
         input_shape: tuple[int, int, int],
         *,
-        input_type: Literal["float32", "uint8"] = "float32",
+        input_type: InputType = "float32",
         metadata: Mapping[str, str] | None = None,
         calibration: Array | None = None,
     ) -> bytes:
@@ -60,6 +66,12 @@ class Device(Protocol):
 
         ``calibration`` is (N, C, H, W) of ``input_type``, images that an int8 device sets its ranges by. It
         may be left out where only latency counts.
+        """
+
+    def input_of(self, model: bytes) -> tuple[tuple[int, int, int], InputType]:
+        """Return the shape (C, H, W) and type of the images that an exported file takes.
+
+        Raises :class:`netsmith.errors.NetsmithError` where it is not such a file.
         """
 
     def prepare(self, model: bytes, x: Array) -> Run:
@@ -96,7 +108,14 @@ _DEVICES = {
         "openvino",
         "OpenVINO on this processor; options: threads, precision",
     ),
+    "litert": (
+        "netsmith.devices.litert:LiteRt",
+        "ai-edge-litert",
+        "litert",
+        "LiteRT (TensorFlow Lite, XNNPACK) on this processor; options: threads, precision",
+    ),
 }
+_READERS = {".onnx": "onnxruntime", ".tflite": "litert"}
 _UNLISTED = {"fake": ("netsmith.testing:FakeDevice", "onnxruntime", "onnxruntime", "")}
 
 
@@ -106,6 +125,15 @@ def known_devices() -> tuple[KnownDevice, ...]:
         KnownDevice(name, package, extra, summary, _version(package))
         for name, (_, package, extra, summary) in _DEVICES.items()
     )
+
+
+def reader_of(suffix: str) -> str:
+    """Return the name of a device that runs files of this ending. Raises :class:`DeviceError`."""
+    if suffix not in _READERS:
+        raise DeviceError(
+            f"no device is known for files that end in '{suffix}', only in {', '.join(_READERS)}; name one"
+        )
+    return _READERS[suffix]
 
 
 def parse(text: str) -> Device:

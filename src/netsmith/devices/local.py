@@ -6,10 +6,12 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from netsmith.devices.device import (
     Array,
+    InputType,
+    Layout,
     Precision,
     check_options,
     processor,
@@ -69,13 +71,20 @@ class OnnxFileRuntime(LocalRuntime):
     """A runtime on this processor that reads ONNX files."""
 
     suffix: ClassVar[str] = ".onnx"
+    layout: ClassVar[Layout] = "NCHW"
+
+    def input_of(self, model: bytes) -> tuple[tuple[int, int, int], InputType]:
+        """Return the shape (C, H, W) and type of the images that an ONNX file takes."""
+        from netsmith.export.inputs import input_of
+
+        return input_of(model)
 
     def export(
         self,
         module: nn.Module,
         input_shape: tuple[int, int, int],
         *,
-        input_type: Literal["float32", "uint8"] = "float32",
+        input_type: InputType = "float32",
         metadata: Mapping[str, str] | None = None,
         calibration: Array | None = None,
     ) -> bytes:

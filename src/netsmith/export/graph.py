@@ -32,7 +32,7 @@ class GraphWriter:
     def constant(self, name: str, values: Array) -> str:
         """Add a constant tensor, once for each name, and return its name."""
         if name not in self.constants:
-            self.constants[name] = numpy_helper.from_array(np.ascontiguousarray(values), name)
+            self.constants[name] = numpy_helper.from_array(np.asarray(values, order="C"), name)
         return name
 
     def node(

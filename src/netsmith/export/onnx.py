@@ -49,6 +49,21 @@ def write_onnx(
     H, W) of ``input_type``, gives them; random pixels where it is None, which is enough for a latency. Raises
     :class:`ExportError` where neither way can write the module.
     """
+    model = to_onnx(module, input_shape, input_type=input_type, precision=precision, calibration=calibration)
+    helper.set_model_props(model, dict(metadata or {}))
+    data: bytes = model.SerializeToString()
+    return data
+
+
+def to_onnx(
+    module: nn.Module,
+    input_shape: tuple[int, int, int],
+    *,
+    input_type: InputType = "float32",
+    precision: Precision = "float32",
+    calibration: Array | None = None,
+) -> onnx.ModelProto:
+    """Return the graph that :func:`write_onnx` writes."""
     modes = {layer: layer.training for layer in module.modules()}
     module.eval()
     try:
@@ -67,9 +82,7 @@ def write_onnx(
         model = quantize(
             model, _random_pixels(input_shape, input_type) if calibration is None else calibration
         )
-    helper.set_model_props(model, dict(metadata or {}))
-    data: bytes = model.SerializeToString()
-    return data
+    return model
 
 
 def read_metadata(model: bytes) -> dict[str, str]:

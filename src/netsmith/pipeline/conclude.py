@@ -96,7 +96,7 @@ def _write_files(
         "std": list(splits.std),
         "label_names": list(splits.label_names),
     }
-    labels = {"labels": list(splits.label_names), "input": input_description(splits.input_shape)}
+    labels = {"labels": list(splits.label_names), "input": input_description(work)}
     weights = {name: value.contiguous() for name, value in design.module.state_dict().items()}
     folder.write_json("arch.json", described)
     folder.write_json("labels.json", labels)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -152,7 +152,7 @@ def _export(work: Work, module: Network, name: str) -> bytes:
     metadata = {
         "netsmith.network": name,
         "netsmith.labels": json.dumps(splits.label_names),
-        "netsmith.input": json.dumps(input_description(splits.input_shape)),
+        "netsmith.input": json.dumps(input_description(work)),
     }
     device = work.bench.device
     chosen = torch.randperm(len(splits.train), generator=batch_generator(work.settings.seed, "calibration"))
@@ -165,11 +165,11 @@ def _export(work: Work, module: Network, name: str) -> bytes:
     )
 
 
-def input_description(shape: Sequence[int]) -> dict[str, Any]:
+def input_description(work: Work) -> dict[str, Any]:
     """Return what pixels the exported file takes."""
-    channels, height, width = shape
+    channels, height, width = work.splits.input_shape
     return {
-        "layout": "NCHW",
+        "layout": work.bench.device.layout,
         "type": "uint8",
         "range": [0, 255],
         "channels": "RGB" if channels == 3 else "grey" if channels == 1 else channels,
