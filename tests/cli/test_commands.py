@@ -42,13 +42,17 @@ def test_from_a_folder_of_images_to_a_label(
 
     measured = netsmith("measure", out, "--json")
     assert measured.status == 0
-    figures = json.loads(measured.out)
+    (figures,) = json.loads(measured.out)["devices"]
     assert figures["device"] == "fake:likes=3"
     assert figures["latency"]["median_ms"] == pytest.approx(result["latency_ms"])
     assert figures["size_bytes"] == result["size_bytes"]
     assert len(figures["latency"]["samples_ms"]) >= 20
     of_the_file = netsmith("measure", out / "model.onnx", "--device", "fake")
     assert "latency, median" in of_the_file.out
+    two = netsmith("measure", out, "--device", "fake", "--device", "fake:likes=7", "--batch", "2", "--json")
+    slower, faster = (device["latency"]["median_ms"] for device in json.loads(two.out)["devices"])
+    assert slower != faster
+    assert slower == pytest.approx(2 * result["latency_ms"])
 
     image = pictures / "sky" / "0.png"
     predicted = netsmith("predict", out, image, pictures / "ground" / "1.png", "--json")
@@ -106,6 +110,7 @@ def test_a_budget_that_is_missed_is_status_3(
         (("design", "nowhere/at/all", "--device", "fake"), "nowhere/at/all"),
         (("design",), "a design needs data"),
         (("measure", "nowhere.onnx"), "there is no file or folder nowhere.onnx"),
+        (("measure", __file__), "no device is known for files that end in '.py'"),
         (("predict", "nowhere", "image.png"), "nowhere holds no result.json"),
     ],
 )

@@ -1,0 +1,108 @@
+"""Timing one network on one or several devices, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from netsmith.devices.bench import Bench
+from netsmith.devices.device import Device, Run, parse, reader_of
+from netsmith.devices.local import LocalRuntime
+from netsmith.devices.measure import Latency
+from netsmith.devices.memory import Footprint, footprint
+from netsmith.errors import DeviceError
+from netsmith.pipeline.answer import Design
+from netsmith.pipeline.calibration import calibrated
+
+
+@dataclass(frozen=True)
+class Timed:
+    """What a network took on a device, ``batch`` images a pass."""
+
+    device: Device
+    latency: Latency
+    footprint: Footprint
+    batch: int
+    warning: str
+
+    @property
+    def images_per_s(self) -> float:
+        """Images a second, one pass after the other."""
+        return 1000 * self.batch / self.latency.median_ms
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures and the raw samples as JSON-ready values."""
+        return {
+            "device": self.device.name,
+            "device_fingerprint": self.device.fingerprint(),
+            "batch": self.batch,
+            "images_per_s": self.images_per_s,
+            "warnings": [self.warning] if self.warning else [],
+            "latency": self.latency.to_dict(),
+            **self.footprint.to_dict(),
+        }
+
+
+def time_on(path: Path, names: Sequence[str], *, batch: int = 1, limit_s: float = 20.0) -> list[Timed]:
+    """Time an exported file, or the network of a design's folder, on devices of this processor in turn.
+
+    Without names it is the design's device, or the one that reads such files. A design is written anew for
+    a device that is not its own; for an int8 one with ranges from random pixels, which cost accuracy and no
+    time. Raises :class:`DeviceError` where a device cannot take the file.
+    """
+    given = _files_of_design(path, names) if path.is_dir() else _file_itself(path, names)
+    benches, warnings, runs, used = {}, {}, {}, {}
+    for name, (device, model) in given.items():
+        shape, input_type = device.input_of(model)
+        benches[name], warnings[name] = calibrated(device)
+        runs[name] = benches[name].prepare(model, shape, input_type=input_type, batch_size=batch)
+        used[name] = footprint(device, model, shape, input_type=input_type)
+    latencies = _in_turn(benches, runs, limit_s)
+    return [
+        Timed(device, latencies[name], used[name], batch, warnings[name])
+        for name, (device, _) in given.items()
+    ]
+
+
+def _in_turn(benches: Mapping[str, Bench], runs: Mapping[str, Run], limit_s: float) -> dict[str, Latency]:
+    """Time the runs on this processor interleaved, and against one reference, and any others alone."""
+    here = {name: runs[name] for name, bench in benches.items() if isinstance(bench.device, LocalRuntime)}
+    latencies = {}
+    if here:
+        latencies = benches[next(iter(here))].measure(here, limit_s=limit_s * len(here))
+    for name in runs.keys() - here.keys():
+        latencies |= benches[name].measure({name: runs[name]}, limit_s=limit_s)
+    return latencies
+
+
+def _files_of_design(path: Path, names: Sequence[str]) -> dict[str, tuple[Device, bytes]]:
+    design = Design.load(path)
+    own = parse(str(design.result["device"]))
+    files = {}
+    for device in [parse(name) for name in names] or [own]:
+        if device.name == own.name:
+            files[device.name] = device, design.exported.read_bytes()
+        else:
+            shape, input_type = own.input_of(design.exported.read_bytes())
+            files[device.name] = device, device.export(design.module, shape, input_type=input_type)
+    return files
+
+
+def _file_itself(path: Path, names: Sequence[str]) -> dict[str, tuple[Device, bytes]]:
+    if not path.is_file():
+        raise DeviceError(f"there is no file or folder {path} to measure")
+    devices = [parse(name) for name in names or [reader_of(path.suffix)]]
+    for device in devices:
+        if device.precision != "float32":
+            raise DeviceError(
+                f"a file is measured as it is, so '{device.name}' cannot say its precision; leave it out, or "
+                "give the folder of a design"
+            )
+        if device.suffix != path.suffix:
+            raise DeviceError(
+                f"'{device.name}' runs files that end in '{device.suffix}', which {path} does not. Give the "
+                "folder of a design: it is written for each device"
+            )
+    return {device.name: (device, path.read_bytes()) for device in devices}
