@@ -11,7 +11,6 @@ from torch import nn
 
 from netsmith.devices.bench import Bench
 from netsmith.devices.device import parse
-from netsmith.devices.memory import footprint
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--device", default="onnxruntime:threads=1")
@@ -36,10 +35,10 @@ shape = (3, 32, 32)
 device = parse(arguments.device)
 models = {f"kernel {kernel}": device.export(network(kernel), shape) for kernel in (3, 5, 7)}
 bench = Bench(device)
-latencies = bench.measure({name: bench.prepare(model, shape) for name, model in models.items()}, limit_s=10)
+latencies = bench.time_files(models, limit_s=10)
 for name, latency in latencies.items():
     low, high = latency.interval_ms
-    used = footprint(device, models[name], shape)
+    used = device.footprint(models[name])
     print(
         f"{name}: {latency.median_ms:.4g} ms ({low:.4g} to {high:.4g}), "
         f"{used.size_bytes} bytes, {used.peak_bytes} bytes of memory over idle"

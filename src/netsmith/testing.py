@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from random import Random
+from typing import ClassVar
 
 import numpy as np
 import onnx
@@ -14,8 +15,20 @@ import torch
 from torch import nn
 
 from netsmith.arch import Arch
-from netsmith.devices.device import Array, Device, InputType, Run, check_options, parse
+from netsmith.devices.device import (
+    Array,
+    Device,
+    InputType,
+    Layout,
+    Precision,
+    Run,
+    check_options,
+    parse,
+)
+from netsmith.devices.measure import Latency
+from netsmith.devices.memory import Footprint, footprint_here
 from netsmith.devices.onnx_runtime import OnnxRuntime
+from netsmith.devices.session import Session, time_here
 from netsmith.errors import ArchError, DeviceError
 from netsmith.export.onnx import write_onnx
 from netsmith.search.searcher import Searcher
@@ -45,9 +58,9 @@ class FakeDevice:
     passes: int = field(default=0, init=False)
     _now_ns: int = field(default=0, init=False, repr=False)
 
-    suffix = ".onnx"
-    layout = "NCHW"
-    precision = "float32"
+    suffix: ClassVar[str] = ".onnx"
+    layout: ClassVar[Layout] = "NCHW"
+    precision: ClassVar[Precision] = "float32"
 
     def __post_init__(self) -> None:
         if self.likes not in _COSTS:
@@ -109,6 +122,16 @@ class FakeDevice:
             return output
 
         return run
+
+    def time(
+        self, files: Mapping[str, bytes], reference: bytes | None, session: Session
+    ) -> dict[str, Latency]:
+        """Time exported files in turn by this device's clock."""
+        return time_here(self, files, reference, session)
+
+    def footprint(self, model: bytes) -> Footprint:
+        """Return what a file takes in a process of its own."""
+        return footprint_here(self, model)
 
     def cost_ms(self, model: bytes) -> float:
         """Return the latency of a file: a call, and every convolution by its multiply-adds and kernel."""

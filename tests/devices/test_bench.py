@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from netsmith.devices.bench import Bench, random_input, reference_network
+from netsmith.devices.bench import Bench, reference_network
+from netsmith.devices.session import random_input
 from netsmith.nn.network import Network
 from netsmith.nn.preprocess import Normalize
 from netsmith.spaces.mobilenetv2 import mobilenetv2

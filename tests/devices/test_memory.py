@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
-from netsmith.devices.memory import footprint
 from netsmith.devices.onnx_runtime import OnnxRuntime
-from netsmith.errors import DeviceError
+from netsmith.errors import ExportError
 
 pytest.importorskip("onnxruntime")
 
@@ -15,7 +14,7 @@ pytest.importorskip("onnxruntime")
 def test_memory_grows_by_what_the_file_holds() -> None:
     device = OnnxRuntime()
     small, large = (
-        footprint(device, device.export(nn.Conv2d(8, width, 3), (8, 8, 8)), (8, 8, 8)) for width in (8, 32768)
+        device.footprint(device.export(nn.Conv2d(8, width, 3), (8, 8, 8))) for width in (8, 32768)
     )
     weights = 8 * 32768 * 9 * 4
     assert large.size_bytes - small.size_bytes == pytest.approx(weights, rel=0.05)
@@ -25,5 +24,5 @@ def test_memory_grows_by_what_the_file_holds() -> None:
 
 
 def test_a_file_that_cannot_be_loaded_is_an_error_with_its_reason() -> None:
-    with pytest.raises(DeviceError, match="ONNX Runtime cannot run this file"):
-        footprint(OnnxRuntime(), b"nonsense", (1, 8, 8))
+    with pytest.raises(ExportError, match="not an ONNX model"):
+        OnnxRuntime().footprint(b"nonsense")

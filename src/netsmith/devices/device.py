@@ -18,6 +18,10 @@ from netsmith.errors import DeviceError, MissingExtraError, nearest
 if TYPE_CHECKING:  # timing a file needs no PyTorch, and must not pay for its memory
     from torch import nn
 
+    from netsmith.devices.measure import Latency
+    from netsmith.devices.memory import Footprint
+    from netsmith.devices.session import Session
+
 Array = np.ndarray[Any, np.dtype[Any]]
 InputType = Literal["float32", "uint8"]
 Layout = Literal["NCHW", "NHWC"]
@@ -79,6 +83,14 @@ class Device(Protocol):
 
         ``x`` is (N, C, H, W). Raises :class:`DeviceError` where the runtime refuses either.
         """
+
+    def time(
+        self, files: Mapping[str, bytes], reference: bytes | None, session: Session
+    ) -> dict[str, Latency]:
+        """Time exported files in turn on random pixels, the file ``reference`` beside each sample."""
+
+    def footprint(self, model: bytes) -> Footprint:
+        """Load and run an exported file on one image in a process of its own, and return what it took."""
 
 
 @dataclass(frozen=True, slots=True)

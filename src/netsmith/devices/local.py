@@ -13,12 +13,16 @@ from netsmith.devices.device import (
     InputType,
     Layout,
     Precision,
+    Run,
     check_options,
     processor,
     read_precision,
     read_threads,
     system,
 )
+from netsmith.devices.measure import Latency
+from netsmith.devices.memory import Footprint, footprint_here
+from netsmith.devices.session import Session, time_here
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,6 +35,8 @@ class LocalRuntime(ABC):
     threads: int = 1
     precision: Precision = "float32"
 
+    suffix: ClassVar[str]
+    layout: ClassVar[Layout]
     runtime: ClassVar[str]
     """Its name in the text that a device is made from."""
 
@@ -61,9 +67,39 @@ class LocalRuntime(ABC):
         """Wall time in nanoseconds."""
         return time.perf_counter_ns()
 
+    def time(
+        self, files: Mapping[str, bytes], reference: bytes | None, session: Session
+    ) -> dict[str, Latency]:
+        """Time exported files in turn on random pixels, the file ``reference`` beside each sample."""
+        return time_here(self, files, reference, session)
+
+    def footprint(self, model: bytes) -> Footprint:
+        """Load and run an exported file on one image in a process of its own, and return what it took."""
+        return footprint_here(self, model)
+
     @abstractmethod
     def version(self) -> str:
         """Return the version of the installed runtime."""
+
+    @abstractmethod
+    def export(
+        self,
+        module: nn.Module,
+        input_shape: tuple[int, int, int],
+        *,
+        input_type: InputType = "float32",
+        metadata: Mapping[str, str] | None = None,
+        calibration: Array | None = None,
+    ) -> bytes:
+        """Write ``module`` in a format that the runtime reads."""
+
+    @abstractmethod
+    def input_of(self, model: bytes) -> tuple[tuple[int, int, int], InputType]:
+        """Return the shape (C, H, W) and type of the images that an exported file takes."""
+
+    @abstractmethod
+    def prepare(self, model: bytes, x: Array) -> Run:
+        """Load ``model`` and return a pass over ``x``, (N, C, H, W)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -37,21 +37,16 @@ class Footprint:
         return asdict(self)
 
 
-def footprint(
-    device: Device,
-    model: bytes,
-    input_shape: tuple[int, int, int],
-    *,
-    input_type: Literal["float32", "uint8"] = "float32",
-) -> Footprint:
+def footprint_here(device: Device, model: bytes) -> Footprint:
     """Load and run ``model`` on one image in a process of its own, and return what it took.
 
     Raises :class:`DeviceError` where that process fails; its last words are in the message.
     """
+    shape, input_type = device.input_of(model)
     with tempfile.TemporaryDirectory(prefix="netsmith-") as folder:
         path = Path(folder) / f"model{device.suffix}"
         path.write_bytes(model)
-        arguments = [device.name, str(path), ",".join(map(str, input_shape)), input_type]
+        arguments = [device.name, str(path), ",".join(map(str, shape)), input_type]
         command = [sys.executable, "-m", "netsmith.devices.memory", *arguments]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_S, check=False)

@@ -12,7 +12,6 @@ import netsmith
 from netsmith import pareto
 from netsmith.latency.model import LatencyModel
 from netsmith.pipeline.finish import Finished, broken_limits, input_description, report_figures
-from netsmith.pipeline.networks import measure_exported
 from netsmith.pipeline.reach import Reach
 from netsmith.pipeline.work import Work
 from netsmith.spaces.chain import ChainSpace
@@ -34,7 +33,7 @@ def conclude(
     """Measure all networks in one run, read the test part, and write the files of the answer."""
     splits, asked = work.splits, work.settings
     models = {network.name: network.model for network in networks}
-    latencies = measure_exported(work.bench, models, splits.input_shape, limit_s=FINAL_LIMIT_S)
+    latencies = work.bench.time_files(models, limit_s=FINAL_LIMIT_S)
     design, *others = networks
     figures = report_figures(work, design, latencies[design.name], model.predict(design.plan))
     broken = broken_limits(work, figures)

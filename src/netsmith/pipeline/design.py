@@ -26,7 +26,6 @@ from netsmith.pipeline.baselines import baselines, mobilenet_widths
 from netsmith.pipeline.conclude import conclude
 from netsmith.pipeline.finish import Finished, broken_limits, finish, training_recipe
 from netsmith.pipeline.folder import DesignFolder
-from netsmith.pipeline.networks import measure_exported
 from netsmith.pipeline.progress import Progress, Silent
 from netsmith.pipeline.reach import Reach, fit_width
 from netsmith.pipeline.seek import Chooser, binding_costs, run_search, trial_step
@@ -176,8 +175,7 @@ def _train(
 
 def _verify(work: Work, network: Finished) -> dict[str, Any]:
     """Measure the trained, exported network: this decides whether it may be handed over."""
-    shape = work.splits.input_shape
-    latency = measure_exported(work.bench, {network.name: network.model}, shape)[network.name]
+    latency = work.bench.time_files({network.name: network.model})[network.name]
     figures = {"latency_ms": latency.median_ms, "size_bytes": len(network.model)}
     return {"broken": broken_limits(work, figures), "latency": latency.to_dict()}
 

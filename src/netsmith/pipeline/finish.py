@@ -14,7 +14,6 @@ from torch import nn
 from netsmith.arch import Arch
 from netsmith.data import batch_generator, mix
 from netsmith.devices.measure import Latency
-from netsmith.devices.memory import footprint
 from netsmith.nn.count import count_plan
 from netsmith.nn.network import Network
 from netsmith.nn.preprocess import Normalize
@@ -118,7 +117,7 @@ def report_figures(
     module = deployable(work, network.module)
     test = work.loader(splits.test, EVALUATION_BATCH, shuffle=False)
     exported = test_exported(device, network.model, splits.test)
-    used = footprint(device, network.model, splits.input_shape, input_type="uint8")
+    used = device.footprint(network.model)
     counts = count_plan(network.plan)
     return {
         "kind": network.kind,

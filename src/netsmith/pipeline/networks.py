@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,6 @@ import torch
 from torch import nn
 
 from netsmith.data import Images
-from netsmith.devices.bench import Bench
 from netsmith.devices.device import Device
 from netsmith.devices.measure import Latency
 from netsmith.export.parity import TOLERANCE, check_parity
@@ -58,14 +56,6 @@ def worst_difference(
     pixels = images.fetch(torch.arange(min(most, len(images)))).numpy()
     tolerance = TOLERANCE if device.precision == "float32" else math.inf
     return check_parity(module, lambda batch: device.prepare(model, batch)(), pixels, tolerance=tolerance)
-
-
-def measure_exported(
-    bench: Bench, models: Mapping[str, bytes], input_shape: tuple[int, int, int], *, limit_s: float = 20.0
-) -> dict[str, Latency]:
-    """Time exported files in turn, one image of pixels a pass."""
-    runs = {name: bench.prepare(model, input_shape, input_type="uint8") for name, model in models.items()}
-    return bench.measure(runs, limit_s=limit_s)
 
 
 def spread(latency: Latency) -> dict[str, Any]:

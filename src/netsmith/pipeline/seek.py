@@ -11,12 +11,10 @@ import torch
 from netsmith.arch import Arch
 from netsmith.data import batch_generator
 from netsmith.devices.device import WEIGHT_BYTES
-from netsmith.devices.memory import footprint
 from netsmith.errors import BudgetError
 from netsmith.nn.count import count_plan
 from netsmith.nn.network import Network
 from netsmith.nn.preprocess import Normalize
-from netsmith.pipeline.networks import measure_exported
 from netsmith.pipeline.reach import shallow
 from netsmith.pipeline.work import EVALUATION_BATCH, SEARCH_BATCH, Work
 from netsmith.plan import Block, Plan
@@ -189,7 +187,7 @@ class Chooser:
         shape = self.work.splits.input_shape
         models = {t.arch.digest: device.export(self._exportable(t.arch), shape, input_type="uint8")
                   for t in missing}  # fmt: skip
-        latencies = measure_exported(self.work.bench, models, shape) if missing else {}
+        latencies = self.work.bench.time_files(models) if missing else {}
         for trial in missing:
             latency = latencies[trial.arch.digest]
             figures = {
@@ -198,7 +196,7 @@ class Chooser:
                 "size_bytes": float(len(models[trial.arch.digest])),
             }
             if self.work.budget.peak_bytes is not None:
-                used = footprint(device, models[trial.arch.digest], shape, input_type="uint8")
+                used = device.footprint(models[trial.arch.digest])
                 figures["peak_bytes"] = float(used.peak_bytes)
             # The upper end of the interval: a median that is within only by luck is not within.
             doubted = {**figures, "latency_ms": latency.interval_ms[1]}

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from netsmith.devices.bench import Bench
-from netsmith.devices.device import Device, Run, parse, reader_of
+from netsmith.devices.device import Device, parse, reader_of
 from netsmith.devices.local import LocalRuntime
-from netsmith.devices.measure import Latency
-from netsmith.devices.memory import Footprint, footprint
+from netsmith.devices.measure import Latency, measure
+from netsmith.devices.memory import Footprint
+from netsmith.devices.session import prepare_random
 from netsmith.errors import DeviceError
 from netsmith.pipeline.answer import Design
 from netsmith.pipeline.calibration import calibrated
@@ -53,27 +54,32 @@ def time_on(path: Path, names: Sequence[str], *, batch: int = 1, limit_s: float 
     time. Raises :class:`DeviceError` where a device cannot take the file.
     """
     given = _files_of_design(path, names) if path.is_dir() else _file_itself(path, names)
-    benches, warnings, runs, used = {}, {}, {}, {}
-    for name, (device, model) in given.items():
-        shape, input_type = device.input_of(model)
-        benches[name], warnings[name] = calibrated(device)
-        runs[name] = benches[name].prepare(model, shape, input_type=input_type, batch_size=batch)
-        used[name] = footprint(device, model, shape, input_type=input_type)
-    latencies = _in_turn(benches, runs, limit_s)
+    benches = {name: calibrated(device) for name, (device, _) in given.items()}
+    latencies = _in_turn(given, {name: bench for name, (bench, _) in benches.items()}, batch, limit_s)
     return [
-        Timed(device, latencies[name], used[name], batch, warnings[name])
-        for name, (device, _) in given.items()
+        Timed(device, latencies[name], device.footprint(model), batch, benches[name][1])
+        for name, (device, model) in given.items()
     ]
 
 
-def _in_turn(benches: Mapping[str, Bench], runs: Mapping[str, Run], limit_s: float) -> dict[str, Latency]:
-    """Time the runs on this processor interleaved, and against one reference, and any others alone."""
-    here = {name: runs[name] for name, bench in benches.items() if isinstance(bench.device, LocalRuntime)}
-    latencies = {}
+def _in_turn(
+    given: Mapping[str, tuple[Device, bytes]], benches: Mapping[str, Bench], batch: int, limit_s: float
+) -> dict[str, Latency]:
+    """Time what runs on this processor interleaved and against one reference, and anything else alone."""
+    here = [name for name, (device, _) in given.items() if isinstance(device, LocalRuntime)]
+    latencies: dict[str, Latency] = {}
     if here:
-        latencies = benches[next(iter(here))].measure(here, limit_s=limit_s * len(here))
-    for name in runs.keys() - here.keys():
-        latencies |= benches[name].measure({name: runs[name]}, limit_s=limit_s)
+        first = benches[here[0]]
+        runs = {name: prepare_random(*given[name], batch) for name in here}
+        latencies = measure(
+            runs,
+            reference=prepare_random(first.device, first.reference, 1),
+            reference_ms=first.reference_ms,
+            limit_s=limit_s * len(here),
+        )
+    for name, (_, model) in given.items():
+        if name not in latencies:
+            latencies |= benches[name].time_files({name: model}, batch_size=batch, limit_s=limit_s)
     return latencies
 
 
