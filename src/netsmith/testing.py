@@ -69,7 +69,7 @@ class FakeDevice:
         self._runtime = OnnxRuntime()
 
     @classmethod
-    def from_options(cls, options: Mapping[str, str]) -> FakeDevice:
+    def from_options(cls, options: Mapping[str, str], *, here: bool = True) -> FakeDevice:
         """Make it from the options of a device's name: ``likes``."""
         check_options("fake", options, ("likes",))
         return cls(options.get("likes", "3"))

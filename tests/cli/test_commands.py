@@ -111,6 +111,9 @@ def test_a_budget_that_is_missed_is_status_3(
         (("design",), "a design needs data"),
         (("measure", "nowhere.onnx"), "there is no file or folder nowhere.onnx"),
         (("measure", __file__), "no device is known for files that end in '.py'"),
+        (("agent", "--token-file", "t", "--listen", "7070"), "--listen is HOST:PORT"),
+        (("agent", "--token-file", "t", "--certificate", "c.pem"), "belong together"),
+        (("agent", "--token-file", __file__), "one word of 16 characters or more"),
         (("predict", "nowhere", "image.png"), "nowhere holds no result.json"),
     ],
 )

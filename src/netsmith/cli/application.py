@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 import netsmith
+from netsmith.cli.agent import agent
 from netsmith.cli.design import design
 from netsmith.cli.devices import devices
 from netsmith.cli.measure import measure
@@ -21,7 +22,7 @@ application = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (design, measure, predict, devices, profile, report):
+for command in (design, measure, predict, devices, profile, report, agent):
     application.command()(command)
 
 

@@ -27,6 +27,7 @@ InputType = Literal["float32", "uint8"]
 Layout = Literal["NCHW", "NHWC"]
 Precision = Literal["float32", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
+MOST_THREADS = 1024
 WEIGHT_BYTES: dict[Precision, int] = {"float32": 4, "int8": 1}
 Run = Callable[[], Array]
 """One finished pass over the input that it was prepared with; returns the output, (N, classes)."""
@@ -131,11 +132,15 @@ _READERS = {".onnx": "onnxruntime", ".tflite": "litert"}
 _UNLISTED = {"fake": ("netsmith.testing:FakeDevice", "onnxruntime", "onnxruntime", "")}
 
 
+_AGENT = ("agent", "httpx2", "agent", "a runtime of another machine: agent://HOST:PORT?runtime=DEVICE")
+
+
 def known_devices() -> tuple[KnownDevice, ...]:
     """Return every device that can be designed for, with the installed version of its package."""
+    entries = [(name, *entry[1:]) for name, entry in _DEVICES.items()]
     return tuple(
         KnownDevice(name, package, extra, summary, _version(package))
-        for name, (_, package, extra, summary) in _DEVICES.items()
+        for name, package, extra, summary in [*entries, _AGENT]
     )
 
 
@@ -148,12 +153,17 @@ def reader_of(suffix: str) -> str:
     return _READERS[suffix]
 
 
-def parse(text: str) -> Device:
-    """Make a device from its name and options, such as ``onnxruntime:threads=2``.
+def parse(text: str, *, here: bool = True) -> Device:
+    """Make a device from its name and options, such as ``onnxruntime:threads=2``, or an agent's address.
 
-    Raises :class:`DeviceError` on an unknown name or option, :class:`MissingExtraError` where the
-    runtime's package is not installed.
+    One that is not ``here`` can only write files: its package may be missing and its threads may be more
+    than there are. Raises :class:`DeviceError` on an unknown name or option, :class:`MissingExtraError`
+    where the runtime's package is not installed.
     """
+    if here and text.strip().startswith(("agent://", "agents://")):
+        from netsmith.devices.agent.client import AgentDevice
+
+        return AgentDevice.from_address(text.strip())
     name, _, rest = text.strip().partition(":")
     entry = _DEVICES.get(name) or _UNLISTED.get(name)
     if entry is None:
@@ -161,11 +171,11 @@ def parse(text: str) -> Device:
             f"no device is called '{name}'{nearest(name, _DEVICES)}. Known: {', '.join(_DEVICES)}"
         )
     place, package, extra, _ = entry
-    if _version(package) is None:
+    if here and _version(package) is None:
         raise MissingExtraError(package, extra, f"the device '{name}'")
     module, _, attribute = place.partition(":")
     make = getattr(importlib.import_module(module), attribute).from_options
-    return cast(Device, make(_options(text, rest)))
+    return cast(Device, make(_options(text, rest), here=here))
 
 
 def _options(text: str, rest: str) -> dict[str, str]:
@@ -190,12 +200,15 @@ def check_options(device: str, options: Mapping[str, str], allowed: tuple[str, .
             )
 
 
-def read_threads(device: str, options: Mapping[str, str]) -> int:
-    """Return the option ``threads``, 1 where it is not given. Raises :class:`DeviceError`."""
+def read_threads(device: str, options: Mapping[str, str], *, here: bool = True) -> int:
+    """Return the option ``threads``, 1 where it is not given. Raises :class:`DeviceError`.
+
+    More than this machine has are refused for a device that is ``here``.
+    """
     text = options.get("threads", "1")
     if not text.isdecimal():
         raise DeviceError(f"threads of '{device}' is a whole number; got '{text}'")
-    threads, available = int(text), os.cpu_count() or 1
+    threads, available = int(text), (os.cpu_count() or 1) if here else MOST_THREADS
     if not 1 <= threads <= available:
         raise DeviceError(
             f"threads={text} was asked of '{device}', but this machine has {available}: latency with more "

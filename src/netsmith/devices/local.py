@@ -41,10 +41,10 @@ class LocalRuntime(ABC):
     """Its name in the text that a device is made from."""
 
     @classmethod
-    def from_options(cls, options: Mapping[str, str]) -> Self:
+    def from_options(cls, options: Mapping[str, str], *, here: bool = True) -> Self:
         """Make it from the options of a device's name: ``threads`` and ``precision``."""
         check_options(cls.runtime, options, ("threads", "precision"))
-        return cls(read_threads(cls.runtime, options), read_precision(cls.runtime, options))
+        return cls(read_threads(cls.runtime, options, here=here), read_precision(cls.runtime, options))
 
     @property
     def name(self) -> str:

@@ -28,6 +28,8 @@ def input_of(model: bytes) -> tuple[tuple[int, int, int], Literal["float32", "ui
         graph = onnx.load_model_from_string(model).graph
     except DecodeError as error:
         raise ExportError(f"the file is not an ONNX model: {error}") from None
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph.initializer):
+        raise ExportError("weights that lie in other files are not read; save the model as one file")
     weights = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in weights]
     if len(inputs) != 1:
