@@ -25,7 +25,8 @@ import psutil
 from harness import Figure, parser, publish
 from torch import nn
 
-from netsmith.devices.agent.client import TOKEN, AgentDevice
+from netsmith.devices.agent.client import AgentDevice
+from netsmith.devices.agent.line import TOKEN
 from netsmith.devices.agent.store import digest_of
 from netsmith.nn.runtime import keep_memory
 from netsmith.pipeline.design import run

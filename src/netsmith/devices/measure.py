@@ -47,6 +47,8 @@ class Latency:
     def __post_init__(self) -> None:
         if not self.samples_ms or len(self.samples_ms) != len(self.drift) or min(self.drift) <= 0:
             raise DeviceError("a latency needs at least one sample, and a drift above 0 for each")
+        if not all(map(math.isfinite, (*self.samples_ms, *self.drift))):
+            raise DeviceError("samples and drift of a latency are finite numbers")
         corrected = sorted(s / d for s, d in zip(self.samples_ms, self.drift, strict=True))
         object.__setattr__(self, "corrected_ms", tuple(corrected))
 

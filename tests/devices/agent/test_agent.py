@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -16,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +224,46 @@ def test_more_than_can_wait_are_told_to_come_again(serve: Serve) -> None:
         answers = list(pool.map(lambda _: raw(port, "GET", "/v1/device?name=onnxruntime")[0], range(6)))
     assert set(answers) == {200, 503}
     assert agent(port).fingerprint()["runtime"] == "onnxruntime"
+
+
+class _Liar(BaseHTTPRequestHandler):
+    """Answers everything with the body that its server holds."""
+
+    def answer(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            self.wfile.write(self.server.lie)  # type: ignore[attr-defined]
+
+    do_GET = do_POST = do_PUT = answer  # noqa: N815  # the names are the library's
+
+    def log_message(self, format: str, *arguments: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("lie", "said"),
+    [
+        (b"<html>", "is no agent of Netsmith"),
+        (b"[" * 50_000, "is no agent of Netsmith"),
+        (b"{}", "answers what was not asked"),
+        (
+            b'{"a": {"samples_ms": [1e999], "drift": [1], "wide": false}, "fingerprint": 7}',
+            "not asked|finite",
+        ),
+        (b" " * 2**21, "answers with over"),
+    ],
+)
+def test_an_agent_that_lies_is_not_believed(lie: bytes, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("netsmith.devices.agent.line.MAX_ANSWER_BYTES", 2**20)
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Liar) as server:
+        server.lie = lie  # type: ignore[attr-defined]
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        device = agent(server.server_port)
+        with pytest.raises(DeviceError, match=said):
+            device.fingerprint()
+        with pytest.raises(DeviceError, match=said):
+            device.time({"a": b"x"}, None, SESSION)
+        server.shutdown()
 
 
 def command(port: int, folder: Path, *more: str) -> subprocess.Popen[bytes]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -13,21 +13,19 @@ from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 
+from netsmith.devices.agent.line import Answer, Line
 from netsmith.devices.agent.store import digest_of
 from netsmith.devices.device import Array, InputType, Layout, Precision, Run, parse
 from netsmith.devices.measure import Latency
 from netsmith.devices.memory import Footprint
 from netsmith.devices.session import Session
-from netsmith.errors import DeviceError, MissingExtraError
+from netsmith.errors import DeviceError
 
 if TYPE_CHECKING:
     from torch import nn
 
-TOKEN, AUTHORITY = "NETSMITH_AGENT_TOKEN", "NETSMITH_AGENT_CA"
-SCHEMES = {"agent": "http", "agents": "https"}
-_PATIENCE_S = 300.0
-_PAUSES_S = (0.2, 0.5, 1.0, 2.0, 5.0)
-_ANSWER_S = 30.0  # beyond what a task may take
+PATIENCE_S = 300.0
+_SENDINGS = 4  # of the files that an agent lacks: at first, and after each new start
 
 
 class AgentDevice:
@@ -38,8 +36,8 @@ class AgentDevice:
     seconds; a measurement that was cut short leaves nothing behind, and is done anew.
     """
 
-    def __init__(self, address: str, runtime: str, *, patience_s: float = _PATIENCE_S) -> None:
-        self.address, self._patience_s = address, patience_s
+    def __init__(self, address: str, runtime: str, *, patience_s: float = PATIENCE_S) -> None:
+        self.address, self._line = address, Line(address, patience_s)
         self._writer = parse(runtime, here=False)
 
     @classmethod
@@ -85,8 +83,9 @@ class AgentDevice:
 
     @cached_property
     def _described(self) -> dict[str, str]:
-        answer = self._ask("GET", "/v1/device", {"name": self._writer.name}).json()
-        return {str(key): str(value) for key, value in answer["fingerprint"].items()}
+        answer = self._line.ask("GET", "/v1/device", {"name": self._writer.name}).json()
+        with self._doubting():
+            return {str(key): str(value) for key, value in answer["fingerprint"].items()}
 
     def clock(self) -> int:
         """Wall time of this machine in nanoseconds; latencies are by that of the agent's."""
@@ -109,129 +108,72 @@ class AgentDevice:
     def input_of(self, model: bytes) -> tuple[tuple[int, int, int], InputType]:
         """Return the shape (C, H, W) and type of the images that a file takes."""
         answer = self._about("input", model)
-        channels, height, width = answer["shape"]
-        return (channels, height, width), answer["type"]
+        kinds: dict[str, InputType] = {"uint8": "uint8", "float32": "float32"}
+        with self._doubting():
+            channels, height, width = map(int, answer["shape"])
+            return (channels, height, width), kinds[answer["type"]]
 
     def prepare(self, model: bytes, x: Array) -> Run:
         """Let ``x`` pass there once, and return what gives the outputs: it cannot be timed from here."""
-        digest = digest_of(model)
         asked = {
             "device": self._writer.name,
             "shape": ",".join(map(str, x.shape)),
             "type": x.dtype.name,
         }
-        content = np.ascontiguousarray(x).tobytes()
-        answer = self._with_files(
-            {digest: model}, lambda: self._ask("POST", f"/v1/run/{digest}", asked, content)
-        )
-        shape = [int(size) for size in answer.headers["x-shape"].split(",")]
-        outputs: Array = np.frombuffer(answer.content, np.float32).reshape(shape)
+        content, path = np.ascontiguousarray(x).tobytes(), f"/v1/run/{digest_of(model)}"
+        answer = self._with_files([model], lambda: self._line.ask("POST", path, asked, content))
+        with self._doubting():
+            shape = [int(size) for size in answer.shape.split(",")]
+            outputs: Array = np.frombuffer(answer.content, np.float32).reshape(shape)
         return lambda: outputs
 
     def time(
         self, files: Mapping[str, bytes], reference: bytes | None, session: Session
     ) -> dict[str, Latency]:
         """Time exported files in turn there, under the protocol of every measurement."""
-        held = {digest_of(model): model for model in [*files.values(), *([reference] if reference else [])]}
         asked = {
             "device": self._writer.name,
             "files": {name: digest_of(model) for name, model in files.items()},
             "reference": None if reference is None else digest_of(reference),
             "session": asdict(session),
         }
-        body = json.dumps(asked).encode()
+        body, limit_s = json.dumps(asked).encode(), 2 * session.limit_s
+        held = [*files.values(), *([] if reference is None else [reference])]
         answer = self._with_files(
-            held, lambda: self._ask("POST", "/v1/time", {}, body, limit_s=session.limit_s)
+            held, lambda: self._line.ask("POST", "/v1/time", content=body, limit_s=limit_s)
         ).json()
-        return {name: Latency.from_dict(answer[name]) for name in files}
+        with self._doubting():
+            return {name: Latency.from_dict(answer[name]) for name in files}
 
     def footprint(self, model: bytes) -> Footprint:
         """Return what a file took there in a process of its own."""
-        return Footprint(**self._about("footprint", model))
+        answer = self._about("footprint", model)
+        with self._doubting():
+            return Footprint(int(answer["peak_bytes"]), len(model), float(answer["load_ms"]))
 
     def _about(self, kind: str, model: bytes) -> dict[str, Any]:
-        digest, asked = digest_of(model), {"device": self._writer.name}
-        answer = self._with_files({digest: model}, lambda: self._ask("POST", f"/v1/{kind}/{digest}", asked))
-        found: dict[str, Any] = answer.json()
-        return found
+        path, asked = f"/v1/{kind}/{digest_of(model)}", {"device": self._writer.name}
+        return self._with_files([model], lambda: self._line.ask("POST", path, asked)).json()
 
-    def _with_files(self, files: Mapping[str, bytes], ask: Callable[[], Any]) -> Any:
-        """Ask, and send what the agent says it lacks, as it does at first and after a new start."""
-        for _ in range(4):
+    def _with_files(self, files: Sequence[bytes], ask: Callable[[], Answer]) -> Answer:
+        """Ask, and send what the agent says it lacks."""
+        held = {digest_of(model): model for model in files}
+        for _ in range(_SENDINGS):
             answer = ask()
-            if answer.status_code != 404:
+            if answer.status != 404:
                 return answer
-            for digest in answer.json()["missing"]:
-                self._ask("PUT", f"/v1/files/{digest}", {}, files[digest])
+            missing = answer.json()["missing"]
+            for digest in held.keys() & set(map(str, missing if isinstance(missing, list) else [])):
+                self._line.ask("PUT", f"/v1/files/{digest}", content=held[digest])
         raise DeviceError(f"the agent at {self.address} loses the files that it is sent")
 
-    def _ask(
-        self,
-        method: str,
-        path: str,
-        asked: Mapping[str, str],
-        content: bytes = b"",
-        limit_s: float = 0.0,
-    ) -> Any:
-        """Ask until there is an answer; return it, or a 404 that names missing files.
-
-        Raises :class:`DeviceError` on a refusal, and where there is no answer within the patience.
-        """
-        httpx = _httpx()
-        until, tries = time.monotonic() + self._patience_s, 0
-        while True:
-            try:
-                answer = self._client.request(
-                    method, path, params=asked, content=content, timeout=limit_s * 2 + _ANSWER_S
-                )
-                trouble, pause = f"it answered {answer.status_code}", answer.headers.get("retry-after")
-            except httpx.TransportError as error:
-                answer, trouble, pause = None, str(error) or type(error).__name__, None
-            if answer is not None and answer.status_code not in (408, 429, 500, 502, 503, 504):
-                return self._checked(answer)
-            wait_s = float(pause) if pause else _PAUSES_S[min(tries, len(_PAUSES_S) - 1)]
-            if time.monotonic() + wait_s > until:
-                raise DeviceError(
-                    f"no answer from the agent at {self.address} for {self._patience_s:.0f} s ({trouble}). "
-                    "Start it there with `netsmith agent`, and run the same command again"
-                )
-            time.sleep(wait_s)
-            tries += 1
-
-    def _checked(self, answer: Any) -> Any:
-        if answer.status_code == 401:
+    @contextmanager
+    def _doubting(self) -> Iterator[None]:
+        """Turn what goes wrong with an answer that is not as agreed into an error that says so."""
+        try:
+            yield
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DeviceError(
-                f"the agent at {self.address} refused the token; set {TOKEN} to the text of its token file"
-            )
-        if answer.status_code == 404 and "missing" in answer.json():
-            return answer
-        if answer.status_code != 200:
-            raise DeviceError(f"the agent at {self.address} says: {answer.json().get('error', answer.text)}")
-        return answer
-
-    @cached_property
-    def _client(self) -> Any:
-        token = os.environ.get(TOKEN)
-        if not token:
-            raise DeviceError(
-                f"the agent at {self.address} wants a token; set {TOKEN} to that of its token file"
-            )
-        scheme, _, rest = self.address.partition("://")
-        verify: Any = True
-        if os.environ.get(AUTHORITY):
-            import ssl
-
-            verify = ssl.create_default_context(cafile=os.environ[AUTHORITY])
-        return _httpx().Client(
-            base_url=f"{SCHEMES[scheme]}://{rest}",
-            headers={"authorization": f"Bearer {token.strip()}"},
-            verify=verify,
-        )
-
-
-def _httpx() -> Any:
-    try:
-        import httpx2
-    except ImportError:
-        raise MissingExtraError("httpx2", "agent", "a device of another machine") from None
-    return httpx2
+                f"the agent at {self.address} answers what was not asked ({type(error).__name__}: {error}); "
+                "is it of this version of Netsmith?"
+            ) from None
