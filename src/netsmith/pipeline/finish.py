@@ -153,14 +153,18 @@ def _export(work: Work, module: Network, name: str) -> bytes:
         "netsmith.labels": json.dumps(splits.label_names),
         "netsmith.input": json.dumps(input_description(work)),
     }
-    device = work.bench.device
-    chosen = torch.randperm(len(splits.train), generator=batch_generator(work.settings.seed, "calibration"))
+    device, calibration = work.bench.device, None
+    if device.precision == "int8":
+        order = torch.randperm(
+            len(splits.train), generator=batch_generator(work.settings.seed, "calibration")
+        )
+        calibration = splits.train.fetch(order[:CALIBRATION_IMAGES]).numpy()
     return device.export(
         deployable(work, module),
         splits.input_shape,
         input_type="uint8",
         metadata=metadata,
-        calibration=splits.train.fetch(chosen[:CALIBRATION_IMAGES]).numpy(),
+        calibration=calibration,
     )
 
 
