@@ -3,9 +3,9 @@
 For each seed: MobileNetV2 of several widths, adapted to 28x28, trained; at the latency of those that
 --budgets names a design, and random search of equal cost in the space of the same width (as many random archs
 trained as the design's search and training cost, two at least, the best on validation kept). A MobileNetV2 is
-compared with the most accurate design that is no slower (with the fastest where none is). All by the same recipe
-for the same epochs; the design's training starts from its supernet's weights, which its search has paid for,
-the others' from scratch. At the end every network is measured in one interleaved run.
+compared with the most accurate design that is no slower (with the fastest where none is). All by the same
+recipe for the same epochs; the design's training starts from its supernet's weights, which its search has
+paid for, the others' from scratch. At the end every network is measured in one interleaved run.
 
 What was finished is in the records file, so that the benchmark goes on where it stopped, also on another
 day; latency does not depend on weights, so the records hold archs and accuracies alone.
