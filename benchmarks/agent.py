@@ -62,6 +62,7 @@ class Served:
         self.process.wait()
 
     def resident_bytes(self) -> int:
+        time.sleep(5)  # until it has let go of connections that were cut
         return int(psutil.Process(self.process.pid).memory_info().rss)
 
     def children(self) -> int:
