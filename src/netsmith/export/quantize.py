@@ -36,21 +36,13 @@ def quantize(model: onnx.ModelProto, calibration: Array) -> onnx.ModelProto:
         raise MissingExtraError("onnxruntime", "onnxruntime", "int8 precision") from None
     if len(calibration) == 0:
         raise ExportError("quantisation needs images to find the ranges of activations; got none")
-    batches = iter([calibration[i : i + _BATCH] for i in range(0, len(calibration), _BATCH)])
-    name = model.graph.input[0].name
-
-    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]  # the package has no types
-        def get_next(self) -> dict[str, Array] | None:
-            batch = next(batches, None)
-            return None if batch is None else {name: batch}
-
     with tempfile.TemporaryDirectory(prefix="netsmith-") as folder, _quiet():
         path = Path(folder) / "quantized.onnx"
         try:
             quantization.quantize_static(
                 model,
                 str(path),
-                Reader(),
+                _Batches(model.graph.input[0].name, calibration),
                 quant_format=quantization.QuantFormat.QDQ,
                 activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QInt8,
@@ -59,6 +51,17 @@ def quantize(model: onnx.ModelProto, calibration: Array) -> onnx.ModelProto:
         except Exception as error:  # classes of several libraries
             raise ExportError(f"the network cannot be quantised to int8: {error}") from error
         return onnx.load_model(path)
+
+
+class _Batches:
+    """What the quantiser reads its images from: a ``CalibrationDataReader``, which it knows by its method."""
+
+    def __init__(self, name: str, images: Array) -> None:
+        self._batches = iter([{name: images[i : i + _BATCH]} for i in range(0, len(images), _BATCH)])
+
+    def get_next(self) -> dict[str, Array] | None:
+        """Return the next batch by the name of the model's input, None after the last."""
+        return next(self._batches, None)
 
 
 @contextmanager
