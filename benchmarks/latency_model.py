@@ -13,9 +13,9 @@ from pathlib import Path
 from harness import Figure, parser, publish
 
 from netsmith.devices import parse
-from netsmith.devices.bench import Bench
 from netsmith.latency.cache import TableCache
 from netsmith.latency.profile import profile
+from netsmith.pipeline.calibration import calibrated
 from netsmith.spaces.mbconv import mbconv
 
 INPUTS = ((1, 28, 28), (3, 32, 32))
@@ -23,7 +23,7 @@ CLASSES, HELDOUT = 10, 30
 
 
 def figures(device: str, input_shape: tuple[int, int, int], seed: int) -> list[Figure]:
-    bench, space = Bench(parse(device)), mbconv(input_shape, CLASSES)
+    (bench, _), space = calibrated(parse(device)), mbconv(input_shape, CLASSES)
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         model = profile(space, bench, store=TableCache(Path(folder)), heldout_networks=HELDOUT, seed=seed)

@@ -36,6 +36,23 @@ class _Machine:
         return run
 
 
+class _Slowed(_Machine):
+    """A machine that is slowed every other ``every`` passes (always, where 0), each run by its own factor."""
+
+    def __init__(self, every: int) -> None:
+        super().__init__()
+        self._every = every
+
+    def run(self, name: str, cost_ms: float, factor: float = 1.0):
+        def run() -> np.ndarray:
+            slowed = not self._every or len(self.order) // self._every % 2 == 0
+            self.now += cost_ms * 1e6 * (factor if slowed else 1.0)
+            self.order.append(name)
+            return np.zeros((1, 2), np.float32)
+
+        return run
+
+
 def test_constant_passes_are_measured_exactly_and_once_narrow_no_longer() -> None:
     machine = _Machine()
     result = measure({"a": machine.run("a", 1.0), "b": machine.run("b", 2.5)}, clock=machine.clock)
@@ -67,6 +84,35 @@ def test_drift_divides_out() -> None:
     assert result["a"].median_ms == pytest.approx(1.0, rel=0.01)
     assert result["b"].median_ms == pytest.approx(2.0, rel=0.01)
     assert np.median(result["a"].samples_ms) > 1.3
+
+
+def test_what_slows_networks_unequally_is_waited_out() -> None:
+    machine = _Slowed(every=700)
+    result = measure({"a": machine.run("a", 1.0, 1.25)}, reference=machine.run("r", 0.1, 1.4),
+                     reference_ms=0.1, clock=machine.clock)["a"]  # fmt: skip
+    assert max(result.drift) == pytest.approx(1.4), "it was slowed at times"
+    assert result.median_ms == pytest.approx(1.0)
+    assert result.rounds == 20 < len(result.samples_ms)
+    assert not result.wide
+
+
+def test_where_it_never_ends_the_drift_divides_out_and_the_figure_is_marked() -> None:
+    machine = _Slowed(every=0)
+    runs = {"a": machine.run("a", 1.0, 1.4)}
+    result = measure(runs, reference=machine.run("r", 0.1, 1.4), reference_ms=0.1, clock=machine.clock,
+                     most_rounds=50)["a"]  # fmt: skip
+    assert result.median_ms == pytest.approx(1.0)
+    assert result.disturbed
+    assert result.wide
+    assert result.rounds == 50
+
+
+def test_a_run_that_is_known_is_timed_no_longer() -> None:
+    still, noisy = _Machine(), _Machine(noise=0.1)
+    runs = {"a": still.run("a", 1.0), "b": noisy.run("b", 1.0)}
+    result = measure(runs, clock=lambda: int(still.now + noisy.now))
+    assert result["a"].rounds == 20
+    assert result["b"].rounds > 50
 
 
 def test_noise_takes_more_rounds_until_the_interval_is_narrow() -> None:
@@ -121,13 +167,24 @@ def test_garbage_is_not_collected_while_timing() -> None:
 
 
 def test_latency_survives_json() -> None:
-    latency = Latency((1.0, 2.0, 3.0), (1.0, 1.0, 1.5), wide=True)
+    latency = Latency((1.0, 2.0, 3.0), (1.0, 1.0, 1.0), wide=True)
     assert Latency.from_dict(latency.to_dict()) == latency
     assert latency.median_ms == 2.0
     with pytest.raises(DeviceError, match="not a measured latency"):
         Latency.from_dict({"samples_ms": [1.0]})
     with pytest.raises(DeviceError, match="at least one sample"):
         Latency((), (), False)
+
+
+def test_two_measurements_of_one_network_are_pooled() -> None:
+    first, second = (
+        Latency((1.0, 1.0, 3.0), (1.0,) * 3, wide=False),
+        Latency((2.0, 2.0), (1.0,) * 2, wide=True),
+    )
+    both = first.pooled(second)
+    assert both.median_ms == 2.0
+    assert both.rounds == 5
+    assert both.wide
 
 
 def test_nothing_to_time_and_a_clock_that_stands_are_errors() -> None:

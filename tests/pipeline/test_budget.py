@@ -6,12 +6,14 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
 
 from netsmith.budget import Budget
 from netsmith.devices.bench import Bench
+from netsmith.devices.measure import Latency
 from netsmith.errors import BudgetError
 from netsmith.journal import read
 from netsmith.pipeline.answer import Design
@@ -152,3 +154,26 @@ def test_where_nothing_keeps_the_budget_the_answer_says_so(
     assert any("latency_ms" in reason for reason in reasons)
     page = (tmp_path / "report.html").read_text()
     assert "no arch that was measured keeps the budget" in page
+
+
+def test_what_seems_over_the_budget_is_measured_again_before_another_is_trained(
+    small: Make, finished: Design, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    time_files, verified = Bench.time_files, []
+
+    def first_slow(self: Bench, files: Mapping[str, bytes], **how: Any) -> dict[str, Latency]:
+        timed = time_files(self, files, **how)
+        if list(files) != ["design"]:
+            return timed
+        real = timed["design"]
+        over = Latency((0.0605,) * real.rounds, (1.0,) * real.rounds, wide=False)
+        verified.append(real if verified else over)
+        return {"design": verified[-1]}
+
+    monkeypatch.setattr(Bench, "time_files", first_slow)
+    design = run(small(), tmp_path)
+    assert design.arch == finished.arch
+    assert design.budget_met
+    assert not design.result["warnings"]
+    (record,) = (r for r in read(tmp_path / "journal") if r["event"] == "verified")
+    assert Latency.from_dict(record["latency"]) == verified[0].pooled(verified[1])

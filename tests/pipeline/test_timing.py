@@ -28,7 +28,6 @@ def test_other_devices_get_files_of_their_own(finished: Design) -> None:
         "litert:threads=1,precision=int8",
     ]
     assert min(real.latency.median_ms, rounded.latency.median_ms) > 0
-    assert real.latency.rounds == rounded.latency.rounds, "they were timed in turn"
     assert rounded.footprint.size_bytes < real.footprint.size_bytes
 
 

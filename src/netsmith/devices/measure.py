@@ -2,10 +2,17 @@
 
 A shared machine is slowed by its other work, for microseconds or for minutes. Runs that will be
 compared are therefore timed in turn (A B C A B C ...), and a reference network of constant cost is
-timed beside each: what slows both divides out. One sample is the least of five passes in a row, since
-what interrupts a pass is not the network's. With two other processes for each core, medians of such
-samples repeated within 2 %, and those of single passes within 14 to 17 %. Medians and
-their intervals come from order statistics: no distribution is assumed, no outlier counts for more than one.
+timed beside each, which tells what the machine was doing. Where it is slowed, by a neighbour on the other
+thread of a core say, it does not slow all networks alike: one of 2.4 MB took 1.25 times as long while the
+reference took 1.4 times, so that dividing by the reference alone was 12 % off. Samples are therefore taken
+until enough of them are undisturbed, and those alone count; what drift is left in them divides out. Over
+twenty sessions on such a machine medians of two small networks so ranged over 4 and 7 %, and those of all
+samples over 8 and 19 %. (Of a network of 9 MB, 21 % either way: the reference does not see what a neighbour
+does to the shared cache.)
+
+One sample is the least of five passes in a row, since what interrupts a pass is not the network's. Medians
+and their intervals come from order statistics: no distribution is assumed, no outlier counts for more than
+one.
 """
 
 from __future__ import annotations
@@ -13,9 +20,9 @@ from __future__ import annotations
 import gc
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +31,7 @@ from netsmith.devices.device import Run
 from netsmith.errors import DeviceError
 
 LOW_QUANTILE = 0.1
+CALM = 1.08  # how many times its usual time the reference takes at the most beside an undisturbed sample
 _CONFIDENCE_Z = 1.96  # of the 95 % interval
 _LEAST_TIMING_NS = 20_000  # shorter passes are timed several together
 _BURST = 5  # timings in a row, whose least is one sample
@@ -34,13 +42,14 @@ class Latency:
     """What was measured of one network, in milliseconds a pass.
 
     ``samples_ms`` is as timed; ``drift`` says, sample by sample, how many times slower than at its
-    usual speed the machine was, by the reference network; figures are of samples over drift.
+    usual speed the machine was, by the reference network. Figures are of samples over drift, of those
+    taken while the machine was calm, or about as calm as it became.
     """
 
     samples_ms: tuple[float, ...]
     drift: tuple[float, ...]
     wide: bool
-    """Whether the interval stayed wider than asked when the time limit was reached."""
+    """Whether the interval was wider than asked, or the machine not calm, when the time limit was reached."""
 
     corrected_ms: tuple[float, ...] = field(init=False, repr=False, compare=False)
 
@@ -49,12 +58,23 @@ class Latency:
             raise DeviceError("a latency needs at least one sample, and a drift above 0 for each")
         if not all(map(math.isfinite, (*self.samples_ms, *self.drift))):
             raise DeviceError("samples and drift of a latency are finite numbers")
-        corrected = sorted(s / d for s, d in zip(self.samples_ms, self.drift, strict=True))
+        most = CALM * self._calmest
+        corrected = sorted(s / d for s, d in zip(self.samples_ms, self.drift, strict=True) if d <= most)
         object.__setattr__(self, "corrected_ms", tuple(corrected))
 
     @property
+    def _calmest(self) -> float:
+        """The drift of the least disturbed samples."""
+        return float(np.quantile(self.drift, LOW_QUANTILE))
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether the machine was hardly ever at its usual speed."""
+        return self._calmest > CALM
+
+    @property
     def median_ms(self) -> float:
-        """The middle of the corrected samples."""
+        """The middle of the corrected samples that count."""
         return self.quantile_ms(0.5)
 
     @property
@@ -64,8 +84,8 @@ class Latency:
 
     @property
     def rounds(self) -> int:
-        """How many samples there are."""
-        return len(self.samples_ms)
+        """How many samples count."""
+        return len(self.corrected_ms)
 
     @property
     def interval_ms(self) -> tuple[float, float]:
@@ -82,6 +102,11 @@ class Latency:
     def quantile_ms(self, q: float) -> float:
         """The quantile ``q`` (0..1) of the corrected samples."""
         return float(np.quantile(self.corrected_ms, q))
+
+    def pooled(self, other: Latency) -> Latency:
+        """Return the latency by the samples of both: of the same network, measured at two moments."""
+        samples, drift = self.samples_ms + other.samples_ms, self.drift + other.drift
+        return Latency(samples, drift, wide=self.wide or other.wide)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures and the raw samples as JSON-ready values."""
@@ -126,36 +151,32 @@ def measure(
 
     ``reference`` is timed before and after each sample; ``reference_ms`` is what it takes on the
     undisturbed machine (its own low quantile in this measurement, where not given), so that figures
-    of different moments compare. ``clock`` is :meth:`Device.clock`. ``limit_s`` seconds or
-    ``most_rounds`` end it too, and mark what is not narrow; every run has three samples at the least.
-    Raises :class:`DeviceError` where there is nothing to time or a clock stands still.
+    of different moments compare. A run is timed until ``least_rounds`` of its samples were undisturbed and
+    its interval is narrow; ``limit_s`` seconds or ``most_rounds`` end it too, and mark what is not narrow,
+    but every run has three samples at the least. ``clock`` is :meth:`Device.clock`. Raises
+    :class:`DeviceError` where there is nothing to time or a clock stands still.
     """
     if not runs:
         raise DeviceError("measure() was given no runs to time")
     stopwatch = _Stopwatch(clock, limit_s)
+    taken = {name: _Taken() for name in runs}
+    pending = dict(runs)
     with _collection_off():
         inner = {name: stopwatch.warm_up(run) for name, run in runs.items()}
         inner_reference = stopwatch.warm_up(reference) if reference else 1
-        samples: dict[str, list[float]] = {name: [] for name in runs}
-        beside: dict[str, list[float]] = {name: [] for name in runs}
         for count in _rounds(stopwatch):
             before = stopwatch.sample(reference, inner_reference) if reference else 1.0
-            for name, run in runs.items():
-                samples[name].append(stopwatch.sample(run, inner[name]))
+            for name, run in pending.items():
+                sample = stopwatch.sample(run, inner[name])
                 after = stopwatch.sample(reference, inner_reference) if reference else 1.0
-                beside[name].append(min(before, after))
+                taken[name].add(sample, max(before, after))
                 before = after
-            if count >= most_rounds or (count >= least_rounds and not _wide(samples, beside, width)):
+            usual = _usual(taken, reference_ms) if reference else 1.0
+            timed = {name: taken[name].latency(usual, width) for name in pending}
+            pending = {n: runs[n] for n, one in timed.items() if one.wide or one.rounds < least_rounds}
+            if count >= most_rounds or not pending:
                 break
-    usual = _usual(beside, reference_ms) if reference else 1.0
-    return {
-        name: Latency(
-            tuple(samples[name]),
-            tuple(b / usual for b in beside[name]),
-            wide=name in _wide({name: samples[name]}, beside, width),
-        )
-        for name in runs
-    }
+    return {name: taken[name].latency(usual, width) for name in runs}
 
 
 def _rounds(stopwatch: _Stopwatch) -> Iterator[int]:
@@ -166,24 +187,28 @@ def _rounds(stopwatch: _Stopwatch) -> Iterator[int]:
         yield count
 
 
-def _usual(beside: Mapping[str, Sequence[float]], reference_ms: float | None) -> float:
+class _Taken:
+    """The samples of one run so far, and what the reference took beside each, in ms."""
+
+    def __init__(self) -> None:
+        self._samples: list[float] = []
+        self.beside: list[float] = []
+
+    def add(self, sample: float, beside: float) -> None:
+        self._samples.append(sample)
+        self.beside.append(beside)
+
+    def latency(self, usual: float, width: float) -> Latency:
+        """What is known, given what the reference usually takes; wide where not known to ``width``."""
+        latency = Latency(tuple(self._samples), tuple(b / usual for b in self.beside), wide=False)
+        return replace(latency, wide=latency.disturbed or latency.spread > width)
+
+
+def _usual(taken: Mapping[str, _Taken], reference_ms: float | None) -> float:
     """What the reference takes when the machine is not disturbed, in ms."""
     if reference_ms is not None:
         return reference_ms
-    return float(np.quantile(np.concatenate([np.asarray(b) for b in beside.values()]), LOW_QUANTILE))
-
-
-def _wide(
-    samples: Mapping[str, Sequence[float]], beside: Mapping[str, Sequence[float]], width: float
-) -> set[str]:
-    """Name the runs whose median is not yet known to ``width``."""
-    wide = set()
-    for name, values in samples.items():
-        corrected = np.sort(np.asarray(values) / np.asarray(beside[name]))
-        low, high = _median_ranks(len(corrected))
-        if (corrected[high] - corrected[low]) / 2 > width * np.median(corrected):
-            wide.add(name)
-    return wide
+    return float(np.quantile(np.concatenate([one.beside for one in taken.values()]), LOW_QUANTILE))
 
 
 class _Stopwatch:

@@ -10,6 +10,7 @@ from safetensors.torch import save as write_safetensors
 
 import netsmith
 from netsmith import pareto
+from netsmith.devices.measure import Latency
 from netsmith.latency.model import LatencyModel
 from netsmith.pipeline.finish import Finished, broken_limits, input_description, report_figures
 from netsmith.pipeline.reach import Reach
@@ -30,11 +31,17 @@ def conclude(
     networks: list[Finished],
     reasons: list[str],
 ) -> None:
-    """Measure all networks in one run, read the test part, and write the files of the answer."""
+    """Measure all networks in one run, read the test part, and write the files of the answer.
+
+    The design's latency is by the samples of this run and of those that verified it after its training.
+    """
     splits, asked = work.splits, work.settings
     models = {network.name: network.model for network in networks}
     latencies = work.bench.time_files(models, limit_s=FINAL_LIMIT_S)
     design, *others = networks
+    verified = work.journal.last("verified", name=design.name)
+    if verified is not None:
+        latencies[design.name] = latencies[design.name].pooled(Latency.from_dict(verified["latency"]))
     figures = report_figures(work, design, latencies[design.name], model.predict(design.plan))
     broken = broken_limits(work, figures)
     reasons = list(dict.fromkeys([*reasons, *([broken] if broken else [])]))
