@@ -12,6 +12,7 @@ import onnx
 import pytest
 
 import netsmith as package
+from netsmith.devices.device import parse
 from netsmith.pipeline.folder import DesignFolder
 from netsmith.pipeline.settings import Settings, read_toml
 from netsmith.testing import FakeDevice
@@ -151,3 +152,13 @@ def test_devices_are_listed_with_their_versions(netsmith: Callable) -> None:
     assert "onnxruntime" in [device["name"] for device in listed]
     assert "onnxruntime" in netsmith("devices").out
     assert netsmith("--version").out.strip() == package.__version__
+
+
+def test_a_table_is_saved_and_designed_by(netsmith: Callable, tmp_path: Path) -> None:
+    ran = netsmith("profile", "--device", "fake", "--input", "1x8x8", "--save", tmp_path / "mine.json")
+    assert str(tmp_path / "mine.json") in ran.err
+    device = parse(f"table:{tmp_path / 'mine.json'}")
+    assert device.fingerprint() == parse("fake").fingerprint()
+    refused = netsmith("profile", "--device", "fake", "--input", "1x8x8", "--save", tmp_path / "mine.txt")
+    assert refused.status == 2
+    assert "FILE.json" in refused.err

@@ -95,10 +95,12 @@ def _show(result: dict[str, Any], folder: Path) -> None:
         ]
         for name, item in networks.items()
     ]
-    print_table(("network", "test accuracy", "latency, measured", "file", "peak memory", "MACs"), rows)
+    known_by = result["latency_is"]
+    print_table(("network", "test accuracy", f"latency, {known_by}", "file", "peak memory", "MACs"), rows)
     limits = ", ".join(f"{name} {limit:.6g}" for name, limit in result["budget"].items()) or "none"
     if result["budget_met"]:
-        typer.echo(f"budget met by measurement on {result['device']}: {limits}")
+        how = "as looked up in" if known_by == "looked up" else "by measurement on"
+        typer.echo(f"budget met {how} {result['device']}: {limits}")
     else:
         typer.echo(f"BUDGET MISSED ({limits}): {'; '.join(result['reasons'])}")
     typer.echo(f"report: {folder / 'report.html'}")

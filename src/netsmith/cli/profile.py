@@ -18,6 +18,9 @@ def profile(
     input_: Annotated[str, typer.Option("--input", help="channels x height x width")] = "3x32x32",
     classes: Annotated[int, typer.Option(min=2, help="labels to tell apart")] = 10,
     width: Annotated[float, typer.Option(help="width of the space")] = 1.0,
+    save: Annotated[
+        str | None, typer.Option(help="where to write the table: FILE.json, or a name for table:NAME")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="print table and errors as JSON")] = False,
 ) -> None:
     """Build the latency table of a space on a device, and print its error on networks never used for it."""
@@ -29,10 +32,12 @@ def profile(
     channels, height, image_width = map(int, match.groups())
 
     from netsmith.devices.device import parse
+    from netsmith.latency.files import place_to_save, write_model
     from netsmith.latency.profile import profile as build
     from netsmith.pipeline.calibration import calibrated
     from netsmith.spaces.mbconv import mbconv
 
+    path = place_to_save(save) if save is not None else None
     chosen = mbconv((channels, height, image_width), classes, width=width)
     bench, warning = calibrated(parse(device))
     started = time.perf_counter()
@@ -42,6 +47,9 @@ def profile(
         progress.stage(f"Profiling {len(chosen.blocks)} blocks of {chosen.id}")
         model = build(chosen, bench, on_progress=progress.update)
     seconds = time.perf_counter() - started
+    if path is not None:
+        write_model(path, model)
+        typer.echo(f"table: {path}", err=True)
     if json:
         print_json({"space": chosen.id, "seconds": seconds, **model.to_dict()})
         return

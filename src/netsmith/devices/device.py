@@ -133,6 +133,13 @@ _UNLISTED = {"fake": ("netsmith.testing:FakeDevice", "onnxruntime", "onnxruntime
 
 
 _AGENT = ("agent", "httpx2", "agent", "a runtime of another machine: agent://HOST:PORT?runtime=DEVICE")
+_TABLE = (
+    "table",
+    "onnxruntime",
+    "onnxruntime",
+    "a latency table in a device's place: table:FILE, table:NAME",
+)
+_TABLE_CLASS = "netsmith.pipeline.tabled:TableDevice"
 
 
 def known_devices() -> tuple[KnownDevice, ...]:
@@ -140,7 +147,7 @@ def known_devices() -> tuple[KnownDevice, ...]:
     entries = [(name, *entry[1:]) for name, entry in _DEVICES.items()]
     return tuple(
         KnownDevice(name, package, extra, summary, _version(package))
-        for name, package, extra, summary in [*entries, _AGENT]
+        for name, package, extra, summary in [*entries, _AGENT, _TABLE]
     )
 
 
@@ -154,17 +161,20 @@ def reader_of(suffix: str) -> str:
 
 
 def parse(text: str, *, here: bool = True) -> Device:
-    """Make a device from its name and options, such as ``onnxruntime:threads=2``, or an agent's address.
+    """Make a device from its name and options, such as ``onnxruntime:threads=2``.
 
-    One that is not ``here`` can only write files: its package may be missing and its threads may be more
-    than there are. Raises :class:`DeviceError` on an unknown name or option, :class:`MissingExtraError`
-    where the runtime's package is not installed.
+    An agent is made from its address, and a table in a device's place from ``table:FILE``. One that is not
+    ``here`` can only write files: its package may be missing and its threads may be more than there are.
+    Raises :class:`DeviceError` on an unknown name or option, :class:`MissingExtraError` where the runtime's
+    package is not installed, :class:`netsmith.errors.TableError` where a table cannot be read.
     """
     if here and text.strip().startswith(("agent://", "agents://")):
         from netsmith.devices.agent.client import AgentDevice
 
         return AgentDevice.from_address(text.strip())
     name, _, rest = text.strip().partition(":")
+    if here and name == "table":
+        return cast(Device, _attribute(_TABLE_CLASS).from_name(rest))
     entry = _DEVICES.get(name) or _UNLISTED.get(name)
     if entry is None:
         raise DeviceError(
@@ -173,9 +183,12 @@ def parse(text: str, *, here: bool = True) -> Device:
     place, package, extra, _ = entry
     if here and _version(package) is None:
         raise MissingExtraError(package, extra, f"the device '{name}'")
-    module, _, attribute = place.partition(":")
-    make = getattr(importlib.import_module(module), attribute).from_options
-    return cast(Device, make(_options(text, rest), here=here))
+    return cast(Device, _attribute(place).from_options(_options(text, rest), here=here))
+
+
+def _attribute(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def _options(text: str, rest: str) -> dict[str, str]:

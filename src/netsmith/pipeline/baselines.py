@@ -10,8 +10,8 @@ from netsmith.errors import BudgetError
 from netsmith.pipeline.finish import Finished, finish
 from netsmith.pipeline.reach import figures
 from netsmith.pipeline.seek import Chooser
+from netsmith.pipeline.tabled import TableDevice
 from netsmith.pipeline.work import Work
-from netsmith.plan import Plan
 from netsmith.search.random import RandomSearch
 from netsmith.spaces.mobilenetv2 import mobilenetv2
 from netsmith.train import Recipe
@@ -48,13 +48,21 @@ def mobilenet_widths(work: Work) -> list[float]:
     The narrowest stands in where none is within them.
     """
     asked = work.settings.baselines
-    if asked != "quick":
-        return list(WIDTHS) if asked == "full" else []
+    if asked == "none":
+        return []
+    shape, classes = work.splits.input_shape, work.splits.classes
+    plans = {w: mobilenetv2(shape, classes, w) for w in (WIDTHS if asked == "full" else FINE_WIDTHS)}
+    device = work.bench.device
+    if isinstance(device, TableDevice):
+        plans = {width: plan for width, plan in plans.items() if device.covers(plan.blocks)}
+        if not plans:
+            work.warn(f"{device.name} lacks the blocks of MobileNetV2: it is not among the baselines")
+    if asked == "full" or not plans:
+        return list(plans)
 
     def choose() -> dict[str, float]:
-        chosen = FINE_WIDTHS[0]
-        for width in FINE_WIDTHS:
-            plan: Plan = mobilenetv2(work.splits.input_shape, work.splits.classes, width)
+        chosen = min(plans)
+        for width, plan in plans.items():
             found = figures(plan, work.bench)
             if any(found[name] > aim for name, aim in work.aims.items() if name in found):
                 break

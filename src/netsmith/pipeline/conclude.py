@@ -14,6 +14,7 @@ from netsmith.devices.measure import Latency
 from netsmith.latency.model import LatencyModel
 from netsmith.pipeline.finish import Finished, broken_limits, input_description, report_figures
 from netsmith.pipeline.reach import Reach
+from netsmith.pipeline.tabled import TableDevice
 from netsmith.pipeline.work import Work
 from netsmith.spaces.chain import ChainSpace
 from netsmith.trial import Trial
@@ -63,6 +64,7 @@ def conclude(
         "strategy": asked.strategy,
         "device": work.bench.device.name,
         "device_fingerprint": work.bench.device.fingerprint(),
+        "latency_is": "looked up" if isinstance(work.bench.device, TableDevice) else "measured",
         "seed": asked.seed,
         "width": reach.width,
         **figures,

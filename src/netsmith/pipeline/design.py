@@ -31,6 +31,7 @@ from netsmith.pipeline.progress import Progress, Silent
 from netsmith.pipeline.reach import Reach, fit_width
 from netsmith.pipeline.seek import Chooser, binding_costs, run_search, trial_step
 from netsmith.pipeline.settings import Settings
+from netsmith.pipeline.tabled import TableDevice
 from netsmith.pipeline.work import Work
 from netsmith.report import write_report
 from netsmith.spaces.chain import ChainSpace
@@ -66,6 +67,11 @@ def _design(work: Work) -> None:
         number = len(splits.skipped)
         were = "image was" if number == 1 else "images were"
         work.warn(f"{number} {were} skipped; the report lists them")
+    if isinstance(work.bench.device, TableDevice):
+        work.warn(
+            f"nothing is measured on this device: every latency is what {work.bench.device.name} says. "
+            "Measure the exported file there before relying on it"
+        )
     reach = _fit(work)
     space = work.space_of(reach.width)
     _set_threads(work, space)
@@ -95,9 +101,8 @@ def _design(work: Work) -> None:
 def _fit(work: Work) -> Reach:
     """Choose the space's width by the budget, and say what it reaches."""
     work.progress.stage("Finding what the device can reach")
-    asked = work.settings
     record = work.once(
-        "reach", lambda: fit_width(work.space_of, work.budget, work.aims, work.bench, asked.width).to_dict()
+        "reach", lambda: fit_width(work.space_of, work.budget, work.aims, work.bench, work.widths).to_dict()
     )
     reach = Reach(**{field.name: record[field.name] for field in fields(Reach)})
     space = work.space_of(reach.width)
@@ -130,11 +135,14 @@ def _profile(work: Work, space: ChainSpace) -> LatencyModel:
     known = work.journal.last("profile")
     if known is not None:
         return LatencyModel.from_dict(known["model"])
-    started = time.perf_counter()
-    shape, classes = work.splits.input_shape, work.splits.classes
-    compared = [mobilenetv2(shape, classes, width) for width in mobilenet_widths(work)]
-    extra = list(dict.fromkeys(block for plan in compared for block in plan.blocks))
-    model = profile(space, work.bench, extra=extra, on_progress=work.progress.update)
+    started, device = time.perf_counter(), work.bench.device
+    if isinstance(device, TableDevice):
+        model = device.model_of(space)
+    else:
+        shape, classes = work.splits.input_shape, work.splits.classes
+        compared = [mobilenetv2(shape, classes, width) for width in mobilenet_widths(work)]
+        extra = list(dict.fromkeys(block for plan in compared for block in plan.blocks))
+        model = profile(space, work.bench, extra=extra, on_progress=work.progress.update)
     work.journal.write(
         "profile",
         blocks=len(space.blocks),

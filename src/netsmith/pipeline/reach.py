@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -49,20 +49,16 @@ def fit_width(
     budget: Budget,
     aims: Mapping[str, float],
     bench: Bench,
-    width: float | None = None,
+    widths: Sequence[float] = WIDTHS,
 ) -> Reach:
     """Choose the width at which a shallow arch leaves some of each of ``aims``; say what the space reaches.
 
-    The aims are the limits, and what else a network should not exceed. Widths are tried from the narrowest
-    up, by measuring the shallow arch of each on the device. Raises :class:`BudgetError`, naming the least,
-    where the cheapest arch of the narrowest space is over ``budget``.
+    The aims are the limits, and what else a network should not exceed. ``widths`` are tried from the
+    narrowest up, by measuring the shallow arch of each on the device. Raises :class:`BudgetError`, naming the
+    least, where the cheapest arch of the narrowest space is over ``budget``.
     """
-    if width is not None:
-        chosen = width
-        _check_reachable(space_of(width), budget, bench)
-    else:
-        _check_reachable(space_of(WIDTHS[0]), budget, bench)
-        chosen = _closest(space_of, aims, bench)
+    _check_reachable(space_of(widths[0]), budget, bench)
+    chosen = widths[0] if len(widths) == 1 else _closest(space_of, aims, bench, widths)
     space = space_of(chosen)
     least, most = (figures(space.plan(arch), bench) for arch in extremes(space))
     return Reach(chosen, space.id, least, most)
@@ -117,12 +113,14 @@ def shallow(space: ChainSpace) -> Arch:
     )
 
 
-def _closest(space_of: Callable[[float], ChainSpace], aims: Mapping[str, float], bench: Bench) -> float:
+def _closest(
+    space_of: Callable[[float], ChainSpace], aims: Mapping[str, float], bench: Bench, widths: Sequence[float]
+) -> float:
     """The width whose shallow arch is closest to its share of the aims, in ratio."""
     if not any(name in aims for name in ("latency_ms", "macs", "params", "size_bytes")):
-        return 1.0
-    best, best_distance = WIDTHS[0], math.inf
-    for width in WIDTHS:
+        return min(widths, key=lambda width: abs(width - 1.0))
+    best, best_distance = widths[0], math.inf
+    for width in widths:
         space = space_of(width)
         found = figures(space.plan(shallow(space)), bench)
         use = max(found[name] / limit for name, limit in aims.items() if name in found)

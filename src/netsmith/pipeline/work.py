@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -27,7 +27,9 @@ from netsmith.errors import FolderError
 from netsmith.pipeline.calibration import calibrated
 from netsmith.pipeline.folder import DesignFolder
 from netsmith.pipeline.progress import Progress
+from netsmith.pipeline.reach import WIDTHS
 from netsmith.pipeline.settings import Settings
+from netsmith.pipeline.tabled import TableDevice
 from netsmith.spaces.chain import ChainSpace
 from netsmith.spaces.mbconv import Stage, mbconv
 from netsmith.train import trainable_macs
@@ -122,6 +124,21 @@ class Work:
             self.warn(warning)
         self.journal.write("bench", fingerprint=device.fingerprint(), reference_ms=bench.reference_ms)
         return bench
+
+    @cached_property
+    def widths(self) -> Sequence[float]:
+        """The widths that the space may have: the one asked for, or those that the device can be asked about.
+
+        Raises :class:`netsmith.errors.TableError` where the device is a table that has none of them.
+        """
+        asked, device = self.settings.width, self.bench.device
+        widths = WIDTHS if asked is None else (asked,)
+        if not isinstance(device, TableDevice):
+            return widths
+        covered = [width for width in widths if device.covers(self.space_of(width).blocks)]
+        if not covered:
+            device.model_of(self.space_of(1.0 if asked is None else asked))
+        return covered
 
     def space_of(self, width: float) -> ChainSpace:
         """Return the space at a width, for the images at hand."""

@@ -71,10 +71,10 @@ def render(folder: Folder) -> str:
 
 
 def _plots(folder: Folder) -> dict[str, plots.Spec | None]:
-    limit = networks.latency_limit(folder)
+    limit, known_by = networks.latency_limit(folder), story.latency_is(folder)
     return {
-        "trade-off": plots.trade_off(networks.trained(folder), limit),
-        "choices": plots.choices(networks.candidates(folder), limit),
+        "trade-off": plots.trade_off(networks.trained(folder), limit, known_by),
+        "choices": plots.choices(networks.candidates(folder), limit, known_by),
         "paths": plots.paths(folder),
         "expected": plots.expected(folder, limit),
         "multiplier": plots.search_curve(folder, "multiplier", "weight of latency"),
@@ -98,6 +98,7 @@ def _context(folder: Folder) -> dict[str, Any]:
         "result": folder.result,
         "spread": folder.result.get("latency_ms_spread", {}),
         "interval": _interval(folder),
+        "latency_is": story.latency_is(folder),
         "verdict": story.verdict(folder),
         "limits": story.limits(folder),
         "gauge": story.gauge(folder),

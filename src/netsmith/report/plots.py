@@ -33,8 +33,8 @@ def safe(value: object) -> str:
     return html.escape(content if len(content) <= 80 else content[:79] + "…")
 
 
-def trade_off(networks: Sequence[Network], limit: float | None) -> Spec | None:
-    """Test accuracy over measured latency of the trained networks, their front and the budget."""
+def trade_off(networks: Sequence[Network], limit: float | None, known_by: str = "measured") -> Spec | None:
+    """Test accuracy over latency of the trained networks, ``known_by`` what, their front and the budget."""
     known = [n for n in networks if n.latency_ms is not None and n.accuracy is not None]
     if not known:
         return None
@@ -47,17 +47,17 @@ def trade_off(networks: Sequence[Network], limit: float | None) -> Spec | None:
         }
     ]  # fmt: skip
     for kind, group in groupby(sorted(known, key=lambda n: n.kind), key=lambda n: n.kind):
-        traces.append(_networks(kind, list(group)))
-    layout = _axes("measured latency of one image (ms)", "test accuracy (%)")
+        traces.append(_networks(kind, list(group), known_by))
+    layout = _axes(f"{known_by} latency of one image (ms)", "test accuracy (%)")
     layout["xaxis"]["rangemode"] = "tozero"
     return {"data": traces, "layout": layout | _limit(limit, "x", "budget"), "height": 400}
 
 
-def _networks(kind: str, group: list[Network]) -> Spec:
+def _networks(kind: str, group: list[Network], known_by: str) -> Spec:
     name, colour, symbol, size = _STYLES.get(kind, (safe(kind), "var(--c-other)", "diamond", 12))
     lines = [
         f"<b>{safe(n.name)}</b><br>{text.percent(n.accuracy or 0)} on test"
-        f"<br>{text.milliseconds(n.latency_ms or 0)} measured"
+        f"<br>{text.milliseconds(n.latency_ms or 0)} {known_by}"
         + (f" ({text.digits(n.low_ms)}{text.TO}{text.digits(n.high_ms)})" if n.low_ms and n.high_ms else "")
         for n in group
     ]
@@ -85,15 +85,15 @@ def _tag(network: Network) -> str:
     return safe(network.name.removeprefix("mobilenetv2-").removeprefix("mobilenetv2:"))
 
 
-def choices(found: Sequence[Candidate], limit: float | None) -> Spec | None:
+def choices(found: Sequence[Candidate], limit: float | None, known_by: str = "measured") -> Spec | None:
     """Validation accuracy with the supernet's weights over latency, of the archs that were derived."""
     known = [c for c in found if c.accuracy is not None and c.any_ms is not None]
     groups = (
-        ("measured", [c for c in known if c.measured and not c.reason and c.drawn == "derived"], "circle",
+        (known_by, [c for c in known if c.measured and not c.reason and c.drawn == "derived"], "circle",
          "var(--c-design)"),
-        ("drawn at random, measured", [c for c in known if c.measured and not c.reason
+        (f"drawn at random, {known_by}", [c for c in known if c.measured and not c.reason
                                        and c.drawn != "derived"], "triangle-up", "var(--c-random)"),
-        ("measured, set aside", [c for c in known if c.measured and c.reason], "x", "var(--c-mobile)"),
+        (f"{known_by}, set aside", [c for c in known if c.measured and c.reason], "x", "var(--c-mobile)"),
         ("predicted only", [c for c in known if not c.measured], "circle-open", "var(--c-other)"),
     )  # fmt: skip
     front = [c for c in known if c.on_front]
@@ -110,7 +110,7 @@ def choices(found: Sequence[Candidate], limit: float | None) -> Spec | None:
             "x": [c.any_ms for c in group], "y": [100 * (c.accuracy or 0) for c in group],
             "hovertext": [
                 f"<b>{safe(c.name)}</b><br>{text.percent(c.accuracy or 0)} on validation"
-                f"<br>{text.milliseconds(c.any_ms or 0)} {'measured' if c.measured else 'predicted'}"
+                f"<br>{text.milliseconds(c.any_ms or 0)} {known_by if c.measured else 'predicted'}"
                 + (f"<br>{safe(c.reason)}" if c.reason else "")
                 for c in group
             ],

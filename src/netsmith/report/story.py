@@ -81,6 +81,11 @@ def verdict(folder: Folder) -> Verdict:
     return Verdict("free", "No budget was recorded", headline, reasons)
 
 
+def latency_is(folder: Folder) -> str:
+    """How latencies are known: "measured" on the device, or "looked up" in a table in its place."""
+    return "looked up" if folder.result.get("latency_is") == "looked up" else "measured"
+
+
 def _stage(folder: Folder) -> str:
     last = next((e for e in reversed(folder.events) if e["event"] in _STAGES), None)
     words = _STAGES[last["event"] if last else "started"]
