@@ -27,12 +27,13 @@ pytest.importorskip("onnxruntime")
         "openvino:precision=int8",
         "litert",
         "litert:precision=int8",
+        "mnn",
         "fake",
         "fake:likes=7",
     ],
 )
 def test_every_device_keeps_the_contract(name: str) -> None:
-    package = {"litert": "ai_edge_litert", "fake": "onnxruntime"}
+    package = {"litert": "ai_edge_litert", "mnn": "_mnncengine", "fake": "onnxruntime"}
     runtime = name.partition(":")[0]
     pytest.importorskip(package.get(runtime, runtime))
     device_contract(parse(name))
@@ -57,6 +58,7 @@ def test_names_and_options_are_parsed() -> None:
         ("onnxruntime:threads=0", "Ask for 1 to"),
         ("onnxruntime:threads=1000", "this machine has"),
         ("openvino:precision=int9", "did you mean 'int8'"),
+        ("mnn:precision=int8", "has no option 'precision'"),
         ("fake:likes=9", "3 or 7"),
     ],
 )
@@ -68,7 +70,7 @@ def test_wrong_names_say_what_is_right(text: str, message: str) -> None:
 def test_a_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("netsmith.devices.device._version", lambda package: None)
     assert {known.version for known in known_devices()} == {None}
-    for name in ("onnxruntime", "openvino", "litert"):
+    for name in ("onnxruntime", "openvino", "litert", "mnn"):
         with pytest.raises(MissingExtraError, match=rf"pip install 'netsmith\[{name}\]'"):
             parse(name)
 

@@ -11,10 +11,10 @@ from torch import nn
 from netsmith.devices import parse
 
 
-@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino", "litert"])
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino", "litert", "mnn"])
 def test_one_thread_takes_no_more_processor_time_than_passes_by(runtime: str) -> None:
     """Two threads at work would take nearly twice as much; a ratio, since the machine may be busy."""
-    pytest.importorskip({"litert": "ai_edge_litert"}.get(runtime, runtime))
+    pytest.importorskip({"litert": "ai_edge_litert", "mnn": "_mnncengine"}.get(runtime, runtime))
     device = parse(f"{runtime}:threads=1")
     module = nn.Sequential(nn.Conv2d(32, 64, 3), nn.ReLU6(), nn.Conv2d(64, 64, 3))
     x = np.random.default_rng(0).random((1, 32, 96, 96), dtype=np.float32)

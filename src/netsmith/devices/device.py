@@ -127,8 +127,14 @@ _DEVICES = {
         "litert",
         "LiteRT (TensorFlow Lite, XNNPACK) on this processor; options: threads, precision",
     ),
+    "mnn": (
+        "netsmith.devices.mnn:Mnn",
+        "MNN",
+        "mnn",
+        "MNN on this processor; options: threads",
+    ),
 }
-_READERS = {".onnx": "onnxruntime", ".tflite": "litert"}
+_READERS = {".onnx": "onnxruntime", ".tflite": "litert", ".mnn": "mnn"}
 _UNLISTED = {"fake": ("netsmith.testing:FakeDevice", "onnxruntime", "onnxruntime", "")}
 
 
