@@ -109,7 +109,7 @@ def test_a_memory_that_cannot_be_kept_is_said(small: Make, tmp_path: Path) -> No
 
 def slow_on_pixels(monkeypatch: pytest.MonkeyPatch, factor: float, surcharge_ms: float) -> None:
     """Make whole networks, which alone take bytes, slower than they were when the table was checked."""
-    monkeypatch.setattr("netsmith.latency.profile._STALE", math.inf)
+    monkeypatch.setattr("netsmith.latency.measuring._STALE", math.inf)
     cost_ms = FakeDevice.cost_ms
 
     def slower(self: FakeDevice, model: bytes) -> float:

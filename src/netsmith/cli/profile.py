@@ -21,6 +21,12 @@ def profile(
     save: Annotated[
         str | None, typer.Option(help="where to write the table: FILE.json, or a name for table:NAME")
     ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--transfer", help="measure a few networks, and take blocks from this table of another device"
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="print table and errors as JSON")] = False,
 ) -> None:
     """Build the latency table of a space on a device, and print its error on networks never used for it."""
@@ -32,20 +38,27 @@ def profile(
     channels, height, image_width = map(int, match.groups())
 
     from netsmith.devices.device import parse
-    from netsmith.latency.files import place_to_save, write_model
+    from netsmith.latency.files import find_table, place_to_save, read_model, write_model
     from netsmith.latency.profile import profile as build
+    from netsmith.latency.transfer import transfer
     from netsmith.pipeline.calibration import calibrated
     from netsmith.spaces.mbconv import mbconv
 
     path = place_to_save(save) if save is not None else None
+    known = read_model(find_table(source)) if source is not None else None
     chosen = mbconv((channels, height, image_width), classes, width=width)
     bench, warning = calibrated(parse(device))
     started = time.perf_counter()
     with TerminalProgress() as progress:
         if warning:
             progress.warn(warning)
-        progress.stage(f"Profiling {len(chosen.blocks)} blocks of {chosen.id}")
-        model = build(chosen, bench, on_progress=progress.update)
+        progress.stage(f"Profiling {chosen.id}")
+        if known is None:
+            model = build(chosen, bench, on_progress=progress.update)
+        else:
+            transferred = transfer(chosen, bench, known, on_progress=progress.update)
+            model = transferred.model
+            progress.say(transferred.describe())
     seconds = time.perf_counter() - started
     if path is not None:
         write_model(path, model)

@@ -7,83 +7,23 @@ few of its networks were timed again.
 
 from __future__ import annotations
 
-import logging
-import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
-from typing import Literal, Protocol, TypeVar
 
 import numpy as np
-import torch
-from torch import nn
 
 from netsmith.latency.cache import TableCache, TableStore
-from netsmith.latency.fit import HeldOut, fit
+from netsmith.latency.fit import Array, HeldOut, fit
+from netsmith.latency.measuring import Measuring, OnProgress, Timer, without_moved
 from netsmith.latency.model import LatencyModel
 from netsmith.latency.networks import choose_networks
-from netsmith.latency.table import FREE_OPERATIONS, LatencyTable, Row, network_key
-from netsmith.nn.blocks import build_block
+from netsmith.latency.table import FREE_OPERATIONS, LatencyTable, network_key
 from netsmith.nn.count import count_block
-from netsmith.nn.network import Network
-from netsmith.nn.preprocess import Normalize
 from netsmith.plan import Block, Plan
 from netsmith.spaces.chain import ChainSpace
 
 FIT_NETWORKS, HELDOUT_NETWORKS = 40, 16
-_CALL = "call"
-# How many are timed in turn; what was measured is kept after each group. A restless machine shifts groups
-# of networks against each other (Spearman 0.78 to 0.94 in groups of 14, 0.98 in one): they need one.
-_BLOCKS_A_GROUP, _NETWORKS_A_GROUP = 40, 80
-_BLOCKS_LIMIT_S, _NETWORKS_LIMIT_S = 12.0, 50.0
-_WIDTH, _LEAST_ROUNDS = 0.01, 30
-# Networks of a space that are timed again before its rows are reused, and how far off their median may be. A
-# busy neighbour moves it by 5 % against the reference within minutes; another host moved it by 15 %.
-_CHECKED, _CHECK_LIMIT_S, _STALE = 5, 6.0, 0.1
-
-T = TypeVar("T")
-
-_log = logging.getLogger(__name__)
-
-Subject = tuple[nn.Module, tuple[int, int, int], Literal["float32", "uint8"]]
-
-
-class Timing(Protocol):
-    """The figures of one timed module."""
-
-    @property
-    def median_ms(self) -> float:
-        """The median of its samples."""
-
-    @property
-    def low_ms(self) -> float:
-        """A low quantile of its samples."""
-
-    @property
-    def spread(self) -> float:
-        """Half the median's confidence interval over the median."""
-
-    @property
-    def rounds(self) -> int:
-        """How many samples there are."""
-
-
-class Timer(Protocol):
-    """What times modules on a device: :class:`netsmith.devices.bench.Bench`."""
-
-    reference_ms: float
-
-    def fingerprint(self) -> dict[str, str]:
-        """What the device's latencies depend on."""
-
-    def time(
-        self, subjects: Mapping[str, Subject], *, width: float, least_rounds: int, limit_s: float
-    ) -> Mapping[str, Timing]:
-        """Time modules in turn until each is known to ``width``, or ``limit_s`` is over."""
-
-
-OnProgress = Callable[[float, float, str], None]
-"""Receives what is done, of how much, and a note."""
 
 
 def profile(
@@ -112,34 +52,12 @@ def profile(
 
     table = store.load(timer.fingerprint()) or LatencyTable(timer.fingerprint(), timer.reference_ms)
     table = table.scaled_to(timer.reference_ms)
-    moved = _moved(table, plans, timer)
-    if abs(moved - 1) > _STALE:
-        _log.warning(
-            "networks of %s take %.2f times what the latency table says; it is measured again",
-            space.id,
-            moved,
-        )
-        table = table.without(blocks, plans)
+    table = without_moved(table, blocks, plans, timer)
     blocks = table.missing(blocks)
     plans = {key: plan for key, plan in plans.items() if key not in table.networks}
-    steps = _Steps(timer, store, on_progress, len(blocks) + len(plans))
-    for blocks_group in _groups(blocks, _BLOCKS_A_GROUP):
-        table = steps.blocks(table, blocks_group)
-    for plans_group in _groups(list(plans.values()), _NETWORKS_A_GROUP):
-        table = steps.networks(table, plans_group)
+    measuring = Measuring(timer, store, on_progress, len(blocks) + len(plans))
+    table = measuring.networks(measuring.blocks(table, blocks), list(plans.values()))
     return build_model(table, [space.plan(arch) for arch in fitted], [space.plan(arch) for arch in heldout])
-
-
-def _moved(table: LatencyTable, plans: Mapping[str, Plan], timer: Timer) -> float:
-    """Return how many times longer networks take now than the table says; 1 where it has none of them."""
-    known = [key for key in plans if key in table.networks][:_CHECKED]
-    if not known:
-        return 1.0
-    timed = timer.time(
-        {key: _subject(plans[key]) for key in known},
-        width=_WIDTH, least_rounds=_LEAST_ROUNDS, limit_s=_CHECK_LIMIT_S,
-    )  # fmt: skip
-    return statistics.median(timed[key].median_ms / table.networks[key].median_ms for key in known)
 
 
 def build_model(table: LatencyTable, fitted: Sequence[Plan], heldout: Sequence[Plan]) -> LatencyModel:
@@ -147,92 +65,36 @@ def build_model(table: LatencyTable, fitted: Sequence[Plan], heldout: Sequence[P
 
     Raises :class:`netsmith.errors.TableError` where the table lacks a block or a network of theirs.
     """
+    alone, weights, keys = block_sums(table, fitted)
+    correction = fit(alone, weights, measured(table, fitted), keys)
+    return checked(LatencyModel(table, correction, HeldOut((), ())), measured(table, heldout), heldout)
+
+
+def block_sums(table: LatencyTable, plans: Sequence[Plan]) -> tuple[Array, Array, list[str]]:
+    """Return what each plan has of each block, alone without the call, its bytes of weights, and the keys.
+
+    The shapes are (plans, blocks) and (plans,). Raises :class:`netsmith.errors.TableError` where the table
+    lacks a block.
+    """
     keys = list(table.rows)
     places = {key: i for i, key in enumerate(keys)}
-    alone = np.zeros((len(fitted), len(keys)))
-    weights = np.zeros(len(fitted))
-    for i, plan in enumerate(fitted):
+    alone, weights = np.zeros((len(plans), len(keys))), np.zeros(len(plans))
+    for i, plan in enumerate(plans):
         for block in plan.blocks:
             if block.op not in FREE_OPERATIONS:
-                alone[i, places[block.key]] += max(0.0, table.row(block).median_ms - table.call_ms)
+                alone_ms = max(0.0, table.row(block).median_ms - table.call_ms)
+                alone[i, places[block.key]] += alone_ms
                 weights[i] += count_block(block).size_bytes
     used = np.flatnonzero(alone.any(0))
-    correction = fit(
-        alone[:, used],
-        weights,
-        np.array([_measured(table, plan) for plan in fitted]),
-        [keys[i] for i in used],
-    )
-    model = LatencyModel(table, correction, HeldOut((), ()))
+    return alone[:, used], weights, [keys[i] for i in used]
+
+
+def checked(model: LatencyModel, measured_ms: Array, heldout: Sequence[Plan]) -> LatencyModel:
+    """Return the model with its error on plans that it was not built from."""
     predicted = tuple(model.predict(plan) for plan in heldout)
-    return LatencyModel(
-        table, correction, HeldOut(predicted, tuple(_measured(table, plan) for plan in heldout))
-    )
+    return replace(model, heldout=HeldOut(predicted, tuple(measured_ms.tolist())))
 
 
-def _measured(table: LatencyTable, plan: Plan) -> float:
-    return table.networks[network_key(plan.blocks)].median_ms
-
-
-class _Steps:
-    """Measures group after group, keeping each at once and telling how far it is."""
-
-    def __init__(self, timer: Timer, store: TableStore, on_progress: OnProgress, total: int) -> None:
-        self._timer, self._store, self._on_progress = timer, store, on_progress
-        self._done, self._total = 0, total
-
-    def blocks(self, table: LatencyTable, blocks: Sequence[Block]) -> LatencyTable:
-        """Measure blocks alone, beside the call that computes nothing."""
-        subjects: dict[str, Subject] = {b.key: (_seeded(b), b.input_shape, "float32") for b in blocks}
-        if not table.call_ms:
-            subjects[_CALL] = (nn.ReLU(), (1, 1, 1), "float32")
-        timed = self._time(subjects, _BLOCKS_LIMIT_S)
-        if _CALL in timed:
-            table = replace(table, call_ms=timed[_CALL].median_ms)
-        return self._keep(table, {b.key: _row((b,), timed[b.key]) for b in blocks}, {}, "blocks")
-
-    def networks(self, table: LatencyTable, plans: Sequence[Plan]) -> LatencyTable:
-        """Measure whole networks."""
-        subjects: dict[str, Subject] = {network_key(plan.blocks): _subject(plan) for plan in plans}
-        timed = self._time(subjects, _NETWORKS_LIMIT_S)
-        rows = {network_key(p.blocks): _row(p.blocks, timed[network_key(p.blocks)]) for p in plans}
-        return self._keep(table, {}, rows, "networks")
-
-    def _time(self, subjects: Mapping[str, Subject], limit_s: float) -> dict[str, Timing]:
-        return dict(self._timer.time(subjects, width=_WIDTH, least_rounds=_LEAST_ROUNDS, limit_s=limit_s))
-
-    def _keep(
-        self, table: LatencyTable, rows: Mapping[str, Row], networks: Mapping[str, Row], note: str
-    ) -> LatencyTable:
-        table = table.with_rows(rows, networks)
-        self._store.save(table)
-        self._done += len(rows) + len(networks)
-        self._on_progress(self._done, self._total, note)
-        return table
-
-
-def _row(blocks: tuple[Block, ...], timing: Timing) -> Row:
-    return Row(blocks, timing.median_ms, timing.low_ms, timing.spread, timing.rounds)
-
-
-def _seeded(block: Block) -> nn.Module:
-    """Build a block with the same weights at every call, the caller's random numbers untouched."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return build_block(block).eval()
-
-
-def _subject(plan: Plan) -> Subject:
-    """Build a network as it is deployed: pixels in, logits out."""
-    channels = plan.input_shape[0]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        module = nn.Sequential(Normalize((0.5,) * channels, (0.25,) * channels), Network(plan)).eval()
-    return module, plan.input_shape, "uint8"
-
-
-def _groups(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """Split into groups of about equal length, none over ``size``."""
-    number = -(-len(items) // size)
-    for i in range(number):
-        yield items[len(items) * i // number : len(items) * (i + 1) // number]
+def measured(table: LatencyTable, plans: Sequence[Plan]) -> Array:
+    """Return the measured latency of each plan, (plans,)."""
+    return np.array([table.networks[network_key(plan.blocks)].median_ms for plan in plans])
