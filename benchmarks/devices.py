@@ -1,9 +1,9 @@
 """How well each runtime of this processor is predicted: by its own table, and by transfer from ten networks.
 
 For each device: its table of the ``mbconv`` space, the correction fitted to networks, 30 archs held out of
-both; then a model of it made of the first device's blocks and ten measured networks, checked on 16 others. The
-repeat error is how far the medians of some networks move when they are measured once more. What was finished is
-in the records file.
+both; then a model of it made of the first device's blocks and ten measured networks, checked on 16 others.
+The repeat error is how far the medians of some networks move when they are measured once more. What was
+finished is in the records file.
 
     python benchmarks/devices.py --json devices.json
 """
