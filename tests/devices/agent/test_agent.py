@@ -150,6 +150,8 @@ def asked(**changed: Any) -> bytes:
     [
         ("GET", "/v1/device?name=nothing", b"", 400, "no device is called"),
         ("GET", "/v1/device?name=agent://127.0.0.1:1?runtime=onnxruntime", b"", 400, "of its own machine"),
+        ("GET", "/v1/device?name=table:/etc/passwd", b"", 400, "of its own machine"),
+        ("GET", "/v1/device?name=%20table%20:/etc/x.yaml", b"", 400, "of its own machine"),
         ("PUT", "/v1/files/..%2f..%2fetc%2fpasswd", b"x", 404, ""),
         ("PUT", "/v1/files/passwd", b"x", 400, "SHA-256"),
         ("PUT", f"/v1/files/{'0' * 64}", b"x", 400, "damaged on its way"),
