@@ -135,17 +135,17 @@ class TableDevice:
         return model
 
     def _difference(self, space: ChainSpace) -> str:
+        """Say for which images and how many labels the table is, where the space is for others."""
         blocks = [row.blocks[0] for row in self.model.table.rows.values()]
-        asked = {"images": [space.input_shape], "labels": [space.head[-1].out_channels]}
-        has = {
-            "images": sorted({b.input_shape for b in blocks if b.op == "conv"}),
-            "labels": sorted({b.out_channels for b in blocks if b.op == "head"}),
-        }
+        images = sorted({block.input_shape for block in blocks if block.op == "conv"})
+        labels = sorted({block.out_channels for block in blocks if block.op == "head"})
+        asked = space.head[-1].out_channels
         said = ""
-        for name in ("images", "labels"):
-            if not set(asked[name]) & set(has[name]):
-                known = ", ".join(_shape(item) for item in has[name]) or "none"
-                said += f"it is for {name} {known} and not {_shape(asked[name][0])}; "
+        if space.input_shape not in images:
+            known = ", ".join(map(_shape, images)) or "none"
+            said += f"it is for images {known} and not {_shape(space.input_shape)}; "
+        if not any(known >= asked for known in labels):
+            said += f"it is for labels {', '.join(map(str, labels)) or 'none'} and not {asked}; "
         return said
 
     def _look_up(self, model: bytes) -> float:
@@ -181,5 +181,5 @@ def _more_labels(head: Block, asked: Block) -> bool:
     return head.out_channels > asked.out_channels and replace(head, out_channels=asked.out_channels) == asked
 
 
-def _shape(value: object) -> str:
-    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+def _shape(shape: tuple[int, int, int]) -> str:
+    return "x".join(map(str, shape))
