@@ -21,6 +21,7 @@ from netsmith.pipeline.tabled import TableDevice
 from netsmith.spaces.mbconv import Stage, mbconv
 
 Make = Callable[..., Settings]
+PIXEL = Path(__file__).parents[3] / "shared" / "data" / "luts" / "proxylessnas_mobile_trim.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +102,15 @@ def test_what_it_knows_is_looked_up_and_nothing_else(table: Path) -> None:
     foreign = parse("fake").export(Network(plan), plan.input_shape)
     with pytest.raises(DeviceError, match="does not say what blocks"):
         bench.time_files({"a": foreign})
+
+
+@pytest.mark.skipif(not PIXEL.exists(), reason="the published tables are not at ../shared/data/luts")
+def test_a_published_table_serves_the_published_space() -> None:
+    space = mbconv((3, 224, 224), 10)
+    constant, edges = device_of(PIXEL).model_of(space).costs(space)
+    fastest, slowest = (constant + sum(map(choose, edges)) for choose in (min, max))
+    assert 25 < fastest < 35, "milliseconds on a Pixel 1"
+    assert 150 < slowest < 250
 
 
 def test_a_table_that_is_not_there_is_an_error_at_once() -> None:

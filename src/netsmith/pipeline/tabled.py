@@ -130,7 +130,9 @@ class TableDevice:
         if missing:
             raise TableError(
                 f"the table {self.table} is of another space than {space.id}: {self._difference(space)}"
-                f"it lacks {len(missing)} of {len(space.blocks)} blocks, the first {missing[0].key}"
+                f"it lacks {len(missing)} of {len(space.blocks)} blocks, the first {missing[0].key}. Ask for "
+                "images and a width that it has, or save a table of this space on the device: "
+                "netsmith profile --save"
             )
         return model
 
