@@ -153,32 +153,33 @@ def measure(
 
     ``reference`` is timed before and after each sample; ``reference_ms`` is what it takes on the
     undisturbed machine (its own low quantile in this measurement, where not given), so that figures
-    of different moments compare. A run is timed until ``least_rounds`` of its samples were undisturbed and
-    its interval is narrow; ``limit_s`` seconds or ``most_rounds`` end it too, and mark what is not narrow,
-    but every run has three samples at the least. ``clock`` is :meth:`Device.clock`. Raises
+    of different moments compare. All are timed until of each ``least_rounds`` samples were undisturbed and the
+    interval is narrow: what is known earlier goes on, since runs compare only over the same moments.
+    ``limit_s`` seconds or ``most_rounds`` end it too, and mark what is not narrow, but every run has three
+    samples at the least. ``clock`` is :meth:`Device.clock`. Raises
     :class:`DeviceError` where there is nothing to time or a clock stands still.
     """
     if not runs:
         raise DeviceError("measure() was given no runs to time")
     stopwatch = _Stopwatch(clock, limit_s)
     taken = {name: _Taken() for name in runs}
-    pending = dict(runs)
     with _collection_off():
         inner = {name: stopwatch.warm_up(run) for name, run in runs.items()}
         inner_reference = stopwatch.warm_up(reference) if reference else 1
         for count in _rounds(stopwatch):
             before = stopwatch.sample(reference, inner_reference) if reference else 1.0
-            for name, run in pending.items():
+            for name, run in runs.items():
                 sample = stopwatch.sample(run, inner[name])
                 after = stopwatch.sample(reference, inner_reference) if reference else 1.0
                 taken[name].add(sample, max(before, after))
                 before = after
             usual = _usual(taken, reference_ms) if reference else 1.0
-            timed = {name: taken[name].latency(usual, width) for name in pending}
-            pending = {n: runs[n] for n, one in timed.items() if one.wide or one.rounds < least_rounds}
-            if count >= most_rounds or not pending:
+            timed = {name: taken[name].latency(usual, width) for name in runs}
+            if count >= most_rounds or all(
+                one.rounds >= least_rounds and not one.wide for one in timed.values()
+            ):
                 break
-    return {name: taken[name].latency(usual, width) for name in runs}
+    return timed
 
 
 def _rounds(stopwatch: _Stopwatch) -> Iterator[int]:
