@@ -153,8 +153,8 @@ def measure(
 
     ``reference`` is timed before and after each sample; ``reference_ms`` is what it takes on the
     undisturbed machine (its own low quantile in this measurement, where not given), so that figures
-    of different moments compare. All are timed until of each ``least_rounds`` samples were undisturbed and the
-    interval is narrow: what is known earlier goes on, since runs compare only over the same moments.
+    of different moments compare. All are timed until of each ``least_rounds`` samples were undisturbed and
+    the interval is narrow: what is known earlier goes on, since runs compare only over the same moments.
     ``limit_s`` seconds or ``most_rounds`` end it too, and mark what is not narrow, but every run has three
     samples at the least. ``clock`` is :meth:`Device.clock`. Raises
     :class:`DeviceError` where there is nothing to time or a clock stands still.
