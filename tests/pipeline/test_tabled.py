@@ -62,6 +62,8 @@ def test_it_says_that_nothing_was_measured(small: Make, table: Path, tmp_path: P
     assert "Latency, looked up" in page
     assert "Latency, measured" not in page
     assert "looked up latency of one image" in page
+    assert "looked up in the same table" in page
+    assert "measured on the same device" not in page
 
 
 def test_the_width_is_one_that_the_table_has(small: Make, table: Path, tmp_path: Path) -> None:
