@@ -23,6 +23,7 @@ from torch import nn
 from netsmith.devices.bench import Bench
 from netsmith.devices.device import parse
 from netsmith.latency.cache import TableCache
+from netsmith.latency.files import read_model, write_model
 from netsmith.latency.model import LatencyModel
 from netsmith.latency.profile import profile
 from netsmith.latency.transfer import transfer
@@ -35,13 +36,22 @@ DEVICES = ("onnxruntime", "onnxruntime:precision=int8", "openvino", "litert", "l
 SHAPE, CLASSES, HELDOUT, REPEATED = (3, 32, 32), 10, 30, 8
 
 
-def profiled(space: ChainSpace, bench: Bench, seed: int) -> Record:
-    """The model by the device's own table, its seconds, and the repeat error of measuring."""
+def profiled(space: ChainSpace, bench: Bench, path: Path, seed: int) -> Record:
+    """The model by the device's own table, kept at ``path``: its error and seconds, and that of measuring."""
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         model = profile(space, bench, store=TableCache(Path(folder)), heldout_networks=HELDOUT, seed=seed)
         seconds = time.perf_counter() - started
-    return {"model": model.to_dict(), "seconds": seconds, "repeat": repeat_error(space, bench, seed)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_model(path, model)
+    heldout = model.heldout
+    return {
+        "error": heldout.error,
+        "spearman": heldout.spearman,
+        "spread": max(heldout.measured_ms) / min(heldout.measured_ms),
+        "repeat": repeat_error(space, bench, seed),
+        "seconds": seconds,
+    }
 
 
 def repeat_error(space: ChainSpace, bench: Bench, seed: int) -> float:
@@ -74,32 +84,36 @@ def main() -> None:
     arguments = parser(__doc__ or "")
     arguments.add_argument("--devices", nargs="+", default=list(DEVICES))
     arguments.add_argument("--records", type=Path, default=Path("benchmarks/records/devices.json"))
+    arguments.add_argument(
+        "--work", type=Path, default=Path("runs/devices"), help="where the tables are kept"
+    )
     arguments.add_argument("--seed", type=int, default=0)
     options = arguments.parse_args()
     space, records, figures = mbconv(SHAPE, CLASSES), Records(options.records), []
-    known: LatencyModel | None = None
+    known: Path | None = None
     for name in options.devices:
         bench, warning = calibrated(parse(name))
         if warning:
             print(warning)
-        found = records.once(f"{name}: profile", lambda b=bench: profiled(space, b, options.seed))
-        model = LatencyModel.from_dict(found["model"])
-        heldout, repeat = model.heldout, 100 * found["repeat"]
-        spread = max(heldout.measured_ms) / min(heldout.measured_ms)
+        path = options.work / f"{name.replace(':', '-')}.json"
+        if not path.exists():  # the record without its table serves no transfer
+            records.pieces.pop(f"{name}: profile", None)
+        found = records.once(f"{name}: profile", lambda b=bench, p=path: profiled(space, b, p, options.seed))
+        repeat, spread = 100 * found["repeat"], found["spread"]
         figures += [
             Figure(
-                f"{name}: mean absolute error", 100 * heldout.error, "%", f"<= {max(3.0, 1.2 * repeat):.3g}"
+                f"{name}: mean absolute error", 100 * found["error"], "%", f"<= {max(3.0, 1.2 * repeat):.3g}"
             ),
-            Figure(f"{name}: rank correlation", heldout.spearman, "", ">= 0.98" if spread > 1.15 else None),
+            Figure(f"{name}: rank correlation", found["spearman"], "", ">= 0.98" if spread > 1.15 else None),
             Figure(f"{name}: slowest held-out network over fastest", spread, "x"),
             Figure(f"{name}: change between two measurements", repeat, "%"),
             Figure(f"{name}: profiling", found["seconds"], "s", "<= 300"),
         ]
         if known is None:
-            known = model
+            known = path
             continue
         moved = records.once(
-            f"{name}: transfer", lambda b=bench, k=known: transferred(space, b, k, options.seed)
+            f"{name}: transfer", lambda b=bench, k=known: transferred(space, b, read_model(k), options.seed)
         )
         figures += [
             Figure(f"{name}: error by transfer of ten networks", 100 * moved["error"], "%", "<= 6"),
