@@ -84,7 +84,9 @@ def _row(name: object, figures: object) -> Row:
             f"a layer of a published table is named OPERATION-input:HxWxC-output:HxWxC-...; got {name!r:.100}"
         )
     try:
-        given = {"var": 0.0, "count": 1.0, **figures}  # type: ignore[dict-item]  # no mapping: a TypeError
+        if not isinstance(figures, Mapping):
+            raise TypeError("its figures have no names")
+        given = {"var": 0.0, "count": 1.0, **figures}
         mean, variance, count = (float(given[name]) for name in ("mean", "var", "count"))
         block = _block(match)
     except (TypeError, ValueError, KeyError, ZeroDivisionError) as error:

@@ -36,7 +36,7 @@ class TableDevice:
     def from_name(cls, table: str) -> Self:
         """Make it from a file or the name of a table. Raises :class:`TableError` where it cannot be read."""
         device = cls(table)
-        device.model  # noqa: B018  # read now: a table that cannot be read is an error before anything is begun
+        _ = device.model  # a table that cannot be read is an error before anything is begun
         return device
 
     @cached_property
