@@ -12,7 +12,7 @@ from torch import nn
 
 from netsmith.devices.device import parse
 from netsmith.devices.session import random_input
-from netsmith.errors import DeviceError, ExportError
+from netsmith.errors import DeviceError, ExportError, MissingExtraError
 from netsmith.nn.network import Network
 from netsmith.nn.preprocess import Normalize
 from netsmith.spaces.mobilenetv2 import mobilenetv2
@@ -64,6 +64,12 @@ def test_what_mnn_prints_stays_out_of_standard_output() -> None:
         [sys.executable, "-c", code], check=True, timeout=120, capture_output=True, text=True
     )
     assert done.stdout == "refused\n"
+
+
+def test_writing_without_the_package_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("netsmith.devices.mnn.find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"netsmith\[mnn\]"):
+        parse("mnn", here=False).export(nn.ReLU(), (3, 4, 4))
 
 
 def test_a_converter_that_fails_says_why(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from netsmith.errors import TableError
 from netsmith.latency.cache import TableCache
 from netsmith.latency.model import LatencyModel
 from netsmith.latency.profile import profile
-from netsmith.latency.transfer import fit_transfer, transfer
+from netsmith.latency.transfer import fit_transfer, kept_under, transfer
 from netsmith.spaces.mbconv import Stage, mbconv
 from netsmith.testing import FakeDevice
 
@@ -36,7 +36,8 @@ def test_a_device_of_other_taste_is_predicted_from_ten_networks(known: LatencyMo
     assert found.model.heldout.error < 0.05
     assert len(found.model.heldout.measured_ms) == 16
     assert found.agreement < found.model.heldout.spearman
-    assert len(store.load(bench.fingerprint()).networks) == 26
+    assert len(store.load(kept_under(bench)).networks) == 26
+    assert store.load(bench.fingerprint()) is None, "the device's own table is left as it was"
     constant, edges = found.model.costs(SPACE)
     arch = SPACE.sample(Random(1))
     total = constant + sum(row[choice] for row, choice in zip(edges, arch.choices, strict=True))

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata as packages
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -56,6 +57,8 @@ class Mnn(LocalRuntime):
         calibration: Array | None = None,
     ) -> bytes:
         """Write an MNN file, by way of ONNX. Raises :class:`ExportError` where MNN cannot convert that."""
+        if find_spec("_mnncengine") is None:
+            raise MissingExtraError("MNN", "mnn", "writing an MNN file")
         from netsmith.export.onnx import write_onnx  # loads PyTorch, which running a file does not need
 
         with tempfile.TemporaryDirectory(prefix="netsmith-") as folder:

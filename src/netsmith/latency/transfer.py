@@ -71,7 +71,8 @@ def transfer(
         raise TableError(f"a transfer is fitted to three networks at the least; got {len(fitted)}")
     order = Random(seed).sample([*fitted, *heldout], len(fitted) + len(heldout))
     plans = {network_key(plan.blocks): plan for plan in map(space.plan, order)}
-    table = store.load(timer.fingerprint()) or LatencyTable(timer.fingerprint(), timer.reference_ms)
+    kept_as = kept_under(timer)
+    table = store.load(kept_as) or LatencyTable(kept_as, timer.reference_ms)
     table = without_moved(table.scaled_to(timer.reference_ms), (), plans, timer)
     missing = [plan for key, plan in plans.items() if key not in table.networks]
     table = Measuring(timer, store, on_progress, len(missing)).networks(table, missing)
@@ -80,12 +81,20 @@ def transfer(
     alone, _, keys = block_sums(known.table, first)
     kinds = {key: _kind(row.blocks[0]) for key, row in known.table.rows.items()}
     correction = fit_transfer(alone, measured(table, first), keys, kinds)
-    name = {**table.fingerprint, "blocks of": describe_fingerprint(known.table.fingerprint)}
+    name = {**timer.fingerprint(), "blocks of": describe_fingerprint(known.table.fingerprint)}
     model = LatencyModel(replace(known.table, fingerprint=name), correction, HeldOut((), ()))
     model = checked(model, measured(table, others), others)
     seen = [*first, *others]
     ranks = HeldOut(tuple(known.predict(plan) for plan in seen), tuple(measured(table, seen).tolist()))
     return Transferred(model, ranks.spearman)
+
+
+def kept_under(timer: Timer) -> dict[str, str]:
+    """Return what the networks of transfers are kept under, apart from the device's own table.
+
+    There, networks measured anew would vouch for blocks that were measured on another day.
+    """
+    return {**timer.fingerprint(), "for": "transfer"}
 
 
 def fit_transfer(
