@@ -24,8 +24,9 @@ from netsmith.devices.bench import Bench
 from netsmith.devices.device import parse
 from netsmith.latency.cache import TableCache
 from netsmith.latency.files import read_model, write_model
+from netsmith.latency.fit import PREDICTORS
 from netsmith.latency.model import LatencyModel
-from netsmith.latency.profile import profile
+from netsmith.latency.profile import fit_model, profile
 from netsmith.latency.transfer import transfer
 from netsmith.nn.network import Network
 from netsmith.pipeline.calibration import calibrated
@@ -45,9 +46,12 @@ def profiled(space: ChainSpace, bench: Bench, path: Path, seed: int) -> Record:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_model(path, model)
     heldout = model.heldout
+    by = {p: fit_model(space, model.table, p, heldout_networks=HELDOUT, seed=seed) for p in PREDICTORS}
     return {
         "error": heldout.error,
         "spearman": heldout.spearman,
+        "within_two_sd": heldout.within_two_sd,
+        **{f"error by {predictor}": found.heldout.error for predictor, found in by.items()},
         "spread": max(heldout.measured_ms) / min(heldout.measured_ms),
         "repeat": repeat_error(space, bench, seed),
         "seconds": seconds,
@@ -101,6 +105,8 @@ def main() -> None:
         found = records.once(f"{name}: profile", lambda b=bench, p=path: profiled(space, b, p, options.seed))
         repeat, spread = 100 * found["repeat"], found["spread"]
         figures += [
+            *(Figure(f"{name}: error by '{p}'", 100 * found[f"error by {p}"], "%") for p in PREDICTORS),
+            Figure(f"{name}: within two of the predictor's sd", 100 * found["within_two_sd"], "%"),
             Figure(
                 f"{name}: mean absolute error", 100 * found["error"], "%", f"<= {max(3.0, 1.2 * repeat):.3g}"
             ),

@@ -116,8 +116,7 @@ class Benchmark:
                 work = Work(opened, self.data, Silent())
                 space = work.space_of(designed["space_width"])
                 model = LatencyModel.from_dict(opened.journal.last("profile")["model"])
-                constant, edges = model.costs(space)
-            costs, rng = AdditiveCost(constant, edges), Random(seed)
+                costs, rng = AdditiveCost(*model.costs(space)), Random(seed)
             limit = 0.98 * latency_ms
             archs = [Arch(space.id, costs.sample(rng, limit, 0.9 * limit)) for _ in range(number)]
             plans = [space.plan(arch) for arch in archs]

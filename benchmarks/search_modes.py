@@ -72,8 +72,7 @@ def searchers(settings: Settings, folder: Path, evaluations: int) -> Record:
     with DesignFolder(folder, settings) as opened:
         work = Work(opened, settings.data, Silent())
         space = work.space_of(opened.journal.last("reach")["width"])
-        constant, edges = LatencyModel.from_dict(opened.journal.last("profile")["model"]).costs(space)
-        latency = (constant, [list(row) for row in edges])
+        latency = LatencyModel.from_dict(opened.journal.last("profile")["model"]).costs(space)
         figure, costs, target = binding_costs(work, space, latency)
         chooser = Chooser(work, run_search(work, space, costs, target), figure, costs, latency, target)
 

@@ -21,7 +21,7 @@ ROOT = SOURCE.parent.parent
 
 # Lowest first. Parts on one line do not import each other, but for ALLOWED.
 LAYERS = (
-    ("errors", "arch", "plan", "budget", "trial", "pareto", "journal", "spaces"),
+    ("errors", "arch", "plan", "budget", "costs", "trial", "pareto", "journal", "spaces"),
     ("nn", "data", "search", "checkpoint"),
     ("supernet", "train", "export"),
     ("devices", "latency"),

@@ -157,6 +157,7 @@ def test_devices_are_listed_with_their_versions(netsmith: Callable) -> None:
 def test_a_table_is_saved_and_designed_by(netsmith: Callable, tmp_path: Path) -> None:
     ran = netsmith("profile", "--device", "fake", "--input", "1x8x8", "--save", tmp_path / "mine.json")
     assert str(tmp_path / "mine.json") in ran.err
+    assert all(word in ran.out for word in ("ms in a network", "sum", "corrected", "learned", "where S = "))
     device = parse(f"table:{tmp_path / 'mine.json'}")
     assert device.fingerprint() == parse("fake").fingerprint()
     refused = netsmith("profile", "--device", "fake", "--input", "1x8x8", "--save", tmp_path / "mine.txt")

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from netsmith.errors import TableError
+from netsmith.latency.correction import Correction
 from netsmith.latency.files import find_table, place_to_save, read_model, write_model
-from netsmith.latency.fit import Correction, HeldOut
+from netsmith.latency.heldout import HeldOut
 from netsmith.latency.model import LatencyModel
 from netsmith.latency.table import LatencyTable, Row
 from netsmith.plan import Block
@@ -80,7 +81,7 @@ def test_a_file_that_cannot_be_written_or_found_says_so(tmp_path: Path) -> None:
 
 def test_the_format_names_units_and_version(tmp_path: Path) -> None:
     data = json.loads(save(str(tmp_path / "a.json")).read_text())
-    assert data["version"] == 1
+    assert data["version"] == 2
     assert data["table"]["units"] == "ms"
     (row,) = data["table"]["rows"].values()
     assert set(row) == {"blocks", "median_ms", "low_ms", "spread", "count"}

@@ -85,7 +85,7 @@ def test_fewer_labels_cost_what_the_tables_do(table: Path) -> None:
     stages = [Stage(16, 2, 1), Stage(24, 2, 2)]
     three, four = (mbconv((1, 8, 8), n, width=0.5, stages=stages) for n in (3, 4))
     device = device_of(table)
-    (few, edges), (more, same) = device.model_of(three).costs(three), device.model_of(four).costs(four)
+    (few, edges, _), (more, same, _) = device.model_of(three).costs(three), device.model_of(four).costs(four)
     assert few == pytest.approx(more, rel=0.01)
     assert edges == same
 
@@ -109,7 +109,7 @@ def test_what_it_knows_is_looked_up_and_nothing_else(table: Path) -> None:
 @pytest.mark.skipif(not PIXEL.exists(), reason="the published tables are not at ../shared/data/luts")
 def test_a_published_table_serves_the_published_space() -> None:
     space = mbconv((3, 224, 224), 10)
-    constant, edges = device_of(PIXEL).model_of(space).costs(space)
+    constant, edges, _ = device_of(PIXEL).model_of(space).costs(space)
     fastest, slowest = (constant + sum(map(choose, edges)) for choose in (min, max))
     assert 25 < fastest < 35, "milliseconds on a Pixel 1"
     assert 150 < slowest < 250

@@ -11,10 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from netsmith.costs import straightened
 from netsmith.errors import BudgetError
 from netsmith.search.additive import GRID, AdditiveCost
 
 Rows = list[list[float]]
+
+
+BENDS = (0.0, 0.03)
 
 
 def on_grid(rng: Random, edges: int = 4) -> Rows:
@@ -34,14 +38,16 @@ def total(rows: Rows, choices: tuple[int, ...]) -> float:
     return sum(row[c] for row, c in zip(rows, choices, strict=True))
 
 
+@pytest.mark.parametrize("bend", BENDS)
 @pytest.mark.parametrize("seed", range(60))
-def test_best_equals_brute_force(seed: int) -> None:
+def test_best_equals_brute_force(seed: int, bend: float) -> None:
     rng = Random(seed)
-    rows, constant = on_grid(rng), float(rng.randrange(-5, 6))
+    rows, constant = on_grid(rng), float(rng.randrange(6 if bend else -5, 6 + bool(bend)))
     scores = [[-math.inf if rng.random() < 0.2 else rng.gauss(0, 1) for _ in row] for row in rows]
-    costs = AdditiveCost(constant, rows)
-    limit = constant + rng.randrange(-10, 220)
-    within = [c for c in brute(rows) if constant + total(rows, c) <= limit]
+    costs = AdditiveCost(constant, rows, bend)
+    most_sum = constant + rng.randrange(-10, 220)
+    limit = most_sum + bend * max(0.0, most_sum) ** 2
+    within = [c for c in brute(rows) if constant + total(rows, c) <= most_sum]
     most = max((total(scores, c) for c in within), default=-math.inf)
     if most == -math.inf:
         with pytest.raises(BudgetError, match="this space reaches from"):
@@ -57,16 +63,18 @@ real_rows = st.lists(st.lists(real, min_size=1, max_size=4), min_size=1, max_siz
 
 
 @settings(deadline=None)
-@given(real_rows, st.floats(0.0, 1.2), st.integers(0, 1000))
+@given(real_rows, st.floats(0.0, 1.2), st.integers(0, 1000), st.floats(0.0, 2.0))
 def test_any_costs_are_kept_under_the_limit_and_lose_at_most_the_grid(
-    rows: Rows, share: float, seed: int
+    rows: Rows, share: float, seed: int, bend: float
 ) -> None:
-    rng, costs = Random(seed), AdditiveCost(0.5, rows)
+    rng, costs = Random(seed), AdditiveCost(0.5, rows, bend)
     limit = costs.least + share * (costs.most - costs.least)
     scores = [[rng.random() for _ in row] for row in rows]
     found = costs.best(scores, limit)
     drawn = costs.sample(rng, limit)
-    slack = len(rows) * (costs.most - costs.least) / GRID + 1e-9
+    steepest = 1 + 2 * bend * straightened(costs.most, bend)
+    spread = straightened(costs.most, bend) - straightened(costs.least, bend)
+    slack = steepest * len(rows) * spread / GRID + 1e-9
     for choices in (found, drawn):
         assert costs.of(choices) <= limit * (1 + 1e-12) + 1e-9
     surely = max((total(scores, c) for c in brute(rows) if costs.of(c) <= limit - slack), default=-math.inf)
@@ -88,7 +96,7 @@ def test_without_a_binding_limit_every_arch_counts(rows: Rows) -> None:
 def test_draws_are_uniform_within_both_limits(seed: int) -> None:
     rng = Random(seed)
     rows = on_grid(rng, edges=5)
-    costs = AdditiveCost(2.0, rows)
+    costs = AdditiveCost(2.0, rows, BENDS[seed % 2])
     every = sorted(costs.of(c) for c in brute(rows))
     low, high = every[len(every) // 5], every[4 * len(every) // 5]
     within = [c for c in brute(rows) if low <= costs.of(c) <= high]
@@ -130,6 +138,8 @@ def test_extremes_and_sums() -> None:
     assert costs.cheapest() == (1, 0)
     assert costs.dearest() == (0, 1)
     assert costs.of((0, 2)) == 6.0
+    bent = AdditiveCost(1.0, [[3.0, 1.0], [2.0, 5.0, 2.0]], 0.5)
+    assert (bent.least, bent.most, bent.of((0, 2))) == (4 + 8, 9 + 40.5, 6 + 18)
 
 
 @pytest.mark.parametrize("limit", [3.99, 0.0, -5.0, -math.inf])

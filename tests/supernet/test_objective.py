@@ -30,13 +30,41 @@ def paths() -> Paths:
     return paths
 
 
-def test_the_expected_cost_is_the_mean_over_all_archs(paths: Paths) -> None:
-    costs = PathCosts.of(0.75, ROWS)
+@pytest.mark.parametrize("bend", [0.0, 0.3])
+def test_the_expected_cost_is_the_mean_over_all_archs(paths: Paths, bend: float) -> None:
+    costs = PathCosts.of(0.75, ROWS, bend)
     mean = sum(
         math.exp(float(paths.log_probability(paths.space.arch(choices)).detach())) * costs.of_choices(choices)
         for choices in product(*(range(len(row)) for row in ROWS))
     )
     assert float(costs.expected(paths.probabilities()).detach()) == pytest.approx(mean, rel=1e-6)
+
+
+def test_the_gradient_of_a_bent_expectation_is_that_of_the_mean_over_all_archs() -> None:
+    costs = PathCosts.of(0.75, ROWS, 0.3)
+    # Free numbers, so that the sum over archs is the expectation for probabilities alone: normalised here.
+    logits = torch.randn(3, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    mask = torch.tensor([[0, 0, 0], [0, 0, 1], [0, 0, 0]], dtype=torch.bool)
+    gradients = []
+    for way in ("closed form", "brute force"):
+        alpha = logits.clone().requires_grad_()
+        p = alpha.masked_fill(mask, -torch.inf).softmax(1)
+        if way == "closed form":
+            value = costs.expected(p)
+        else:
+            value = sum(
+                p[0, i] * p[1, j] * p[2, k] * costs.of_choices((i, j, k))
+                for i, j, k in product(range(3), range(2), range(3))
+            )
+        value.backward()
+        gradients.append(alpha.grad)
+    assert torch.allclose(*gradients, rtol=1e-6, atol=1e-9)
+
+
+def test_the_costs_of_some_candidates() -> None:
+    costs = PathCosts.of(0.75, ROWS, 0.3).among(torch.tensor([[2, 0], [1, 1], [0, 2]]))
+    assert costs.options.tolist() == [[4.0, 1.0], [3.0, 3.0], [2.0, 0.0]]
+    assert (costs.constant, costs.bend) == (0.75, 0.3)
 
 
 def test_the_expected_cost_is_the_mean_over_sampled_archs(paths: Paths) -> None:
@@ -57,6 +85,7 @@ def test_its_gradient_is_the_cost_of_each_candidate() -> None:
 
 def test_the_cost_of_one_arch_by_hand() -> None:
     assert PathCosts.of(0.75, ROWS).of_choices((2, 1, 0)) == 0.75 + 4 + 3 + 2
+    assert PathCosts.of(1.0, ROWS, 0.5).of_choices((2, 1, 0)) == 10 + 50
 
 
 def scalar(value: float) -> torch.Tensor:

@@ -39,6 +39,8 @@ def profile(
 
     from netsmith.devices.device import parse
     from netsmith.latency.files import find_table, place_to_save, read_model, write_model
+    from netsmith.latency.fit import PREDICTORS
+    from netsmith.latency.profile import fit_model
     from netsmith.latency.profile import profile as build
     from netsmith.latency.transfer import transfer
     from netsmith.pipeline.calibration import calibrated
@@ -66,6 +68,14 @@ def profile(
     if json:
         print_json({"space": chosen.id, "seconds": seconds, **model.to_dict()})
         return
-    rows = [[block.key, f"{model.block_ms(block):.4f}"] for block in chosen.blocks]
-    print_table((f"block on {bench.device.name}", "ms in a network"), rows, title=chosen.id)
+    rows = [
+        [block.key, f"{model.table.alone_ms(block):.4f}", f"{model.block_ms(block):.4f}"]
+        for block in chosen.blocks
+    ]
+    print_table((f"block on {bench.device.name}", "ms alone", "ms in a network"), rows, title=chosen.id)
+    if known is None:
+        tried = {name: fit_model(chosen, model.table, name).heldout for name in PREDICTORS}
+        rows = [[name, f"{100 * h.error:.1f} %", f"{h.spearman:.3f}"] for name, h in tried.items()]
+        print_table(("predictor", "mean error", "rank correlation"), rows, title="On networks held out")
+    typer.echo(model.correction.describe())
     typer.echo(f"{model.heldout.describe()}; {seconds:.0f} s")

@@ -16,7 +16,8 @@ from pathlib import Path
 from netsmith.errors import TableError
 from netsmith.latency import published
 from netsmith.latency.cache import cache_folder
-from netsmith.latency.fit import Correction, HeldOut
+from netsmith.latency.correction import Correction
+from netsmith.latency.heldout import HeldOut
 from netsmith.latency.model import LatencyModel
 
 MOST_BYTES = 256 * 2**20

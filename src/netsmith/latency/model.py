@@ -7,14 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from netsmith.costs import Costs
 from netsmith.errors import TableError
-from netsmith.latency.fit import Correction, HeldOut
+from netsmith.latency.correction import Correction
+from netsmith.latency.heldout import HeldOut
 from netsmith.latency.table import FREE_OPERATIONS, LatencyTable
 from netsmith.nn.count import count_block
 from netsmith.plan import Block, Plan
 from netsmith.spaces.chain import ChainSpace
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -26,13 +28,13 @@ class LatencyModel:
     heldout: HeldOut
 
     def block_ms(self, block: Block) -> float:
-        """Return what ``block`` adds to the latency of a network.
+        """Return what ``block`` adds to the latency of a network, before the latency is bent.
 
         Raises :class:`TableError` where the table does not have it.
         """
         if block.op in FREE_OPERATIONS:
             return 0.0
-        alone_ms = max(0.0, self.table.row(block).median_ms - self.table.call_ms)
+        alone_ms = self.table.alone_ms(block)
         return self.correction.block_ms(block.key, alone_ms, count_block(block).size_bytes)
 
     def predict(self, plan: Plan) -> float:
@@ -40,17 +42,23 @@ class LatencyModel:
 
         Raises :class:`TableError` where the table lacks one of its blocks.
         """
-        return math.fsum((self.correction.constant_ms, *map(self.block_ms, plan.blocks)))
+        return self.correction.network_ms(math.fsum(map(self.block_ms, plan.blocks)))
 
     def try_predict(self, plan: Plan) -> float | None:
         """Return :meth:`predict`'s figure, or None where the table lacks a block."""
         return None if self.table.missing(plan.blocks) else self.predict(plan)
 
-    def costs(self, space: ChainSpace) -> tuple[float, tuple[tuple[float, ...], ...]]:
-        """Return (constant, edges) in milliseconds: an arch's prediction is their sum over its choices.
+    def shares(self, plan: Plan) -> tuple[float, ...]:
+        """Return the milliseconds of each block: with the constant's they are the prediction."""
+        blocks = [self.block_ms(block) for block in plan.blocks]
+        whole = self.correction.constant_ms + math.fsum(blocks)
+        factor = self.correction.network_ms(math.fsum(blocks)) / whole if whole else 1.0
+        return tuple(factor * block for block in blocks)
 
-        ``constant + sum(edges[i][choices[i]])`` equals :meth:`predict` of the arch's plan. Raises
-        :class:`TableError` where the table lacks a block of the space.
+    def costs(self, space: ChainSpace) -> Costs:
+        """Return the costs of the space's choices in milliseconds, which are :meth:`predict` of every arch.
+
+        Raises :class:`TableError` where the table lacks a block of the space.
         """
         missing = self.table.missing(space.blocks)
         if missing:
@@ -60,7 +68,8 @@ class LatencyModel:
             )
         fixed = map(self.block_ms, (*space.stem, *space.head))
         constant = math.fsum((self.correction.constant_ms, *fixed))
-        return constant, tuple(tuple(map(self.block_ms, options)) for options in space.edges)
+        edges = tuple(tuple(map(self.block_ms, options)) for options in space.edges)
+        return Costs(constant, edges, self.correction.bend_per_ms)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON-ready values; :meth:`from_dict` reads them back."""

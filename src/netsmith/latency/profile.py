@@ -14,13 +14,14 @@ from random import Random
 import numpy as np
 
 from netsmith.latency.cache import TableCache, TableStore
-from netsmith.latency.fit import Array, HeldOut, fit
+from netsmith.latency.fit import Predictor, block_sums, fit, kinds_of, measured_ms
+from netsmith.latency.heldout import HeldOut
 from netsmith.latency.measuring import Measuring, OnProgress, Timer, without_moved
 from netsmith.latency.model import LatencyModel
 from netsmith.latency.networks import choose_networks
-from netsmith.latency.table import FREE_OPERATIONS, LatencyTable, network_key
-from netsmith.nn.count import count_block
-from netsmith.plan import Block, Plan
+from netsmith.latency.regression import Networks
+from netsmith.latency.table import LatencyTable, network_key
+from netsmith.plan import Block
 from netsmith.spaces.chain import ChainSpace
 
 FIT_NETWORKS, HELDOUT_NETWORKS = 40, 16
@@ -41,8 +42,9 @@ def profile(
 
     ``store`` is the user's cache where not given; it receives every group of rows as it is measured, so
     that a killed profile goes on where it was. ``extra`` blocks, of baselines say, are measured too.
-    ``heldout_networks`` are archs drawn uniformly, none of them among the ``fit_networks``. Raises
-    :class:`netsmith.errors.TableError` where measurements contradict each other.
+    ``heldout_networks`` are archs drawn uniformly, none of them among the ``fit_networks``. The predictor is
+    the best of :mod:`netsmith.latency.fit`. Raises :class:`netsmith.errors.TableError` where measurements
+    contradict each other.
     """
     store = TableCache() if store is None else store
     fitted, heldout = choose_networks(space, fit_networks, heldout_networks, seed)
@@ -57,44 +59,28 @@ def profile(
     plans = {key: plan for key, plan in plans.items() if key not in table.networks}
     measuring = Measuring(timer, store, on_progress, len(blocks) + len(plans))
     table = measuring.networks(measuring.blocks(table, blocks), list(plans.values()))
-    return build_model(table, [space.plan(arch) for arch in fitted], [space.plan(arch) for arch in heldout])
+    return fit_model(space, table, fit_networks=fit_networks, heldout_networks=heldout_networks, seed=seed)
 
 
-def build_model(table: LatencyTable, fitted: Sequence[Plan], heldout: Sequence[Plan]) -> LatencyModel:
-    """Fit the correction to the measured networks ``fitted``, and check it on ``heldout``.
+def fit_model(
+    space: ChainSpace,
+    table: LatencyTable,
+    predictor: Predictor = "learned",
+    *,
+    fit_networks: int = FIT_NETWORKS,
+    heldout_networks: int = HELDOUT_NETWORKS,
+    seed: int = 0,
+) -> LatencyModel:
+    """Fit a predictor to what :func:`profile` measured with the same numbers and seed, and check it.
 
-    Raises :class:`netsmith.errors.TableError` where the table lacks a block or a network of theirs.
+    Raises :class:`netsmith.errors.TableError` where the table lacks a block of the space.
     """
-    alone, weights, keys = block_sums(table, fitted)
-    correction = fit(alone, weights, measured(table, fitted), keys)
-    return checked(LatencyModel(table, correction, HeldOut((), ())), measured(table, heldout), heldout)
-
-
-def block_sums(table: LatencyTable, plans: Sequence[Plan]) -> tuple[Array, Array, list[str]]:
-    """Return what each plan has of each block, alone without the call, its bytes of weights, and the keys.
-
-    The shapes are (plans, blocks) and (plans,). Raises :class:`netsmith.errors.TableError` where the table
-    lacks a block.
-    """
-    keys = list(table.rows)
-    places = {key: i for i, key in enumerate(keys)}
-    alone, weights = np.zeros((len(plans), len(keys))), np.zeros(len(plans))
-    for i, plan in enumerate(plans):
-        for block in plan.blocks:
-            if block.op not in FREE_OPERATIONS:
-                alone_ms = max(0.0, table.row(block).median_ms - table.call_ms)
-                alone[i, places[block.key]] += alone_ms
-                weights[i] += count_block(block).size_bytes
-    used = np.flatnonzero(alone.any(0))
-    return alone[:, used], weights, [keys[i] for i in used]
-
-
-def checked(model: LatencyModel, measured_ms: Array, heldout: Sequence[Plan]) -> LatencyModel:
-    """Return the model with its error on plans that it was not built from."""
-    predicted = tuple(model.predict(plan) for plan in heldout)
-    return replace(model, heldout=HeldOut(predicted, tuple(measured_ms.tolist())))
-
-
-def measured(table: LatencyTable, plans: Sequence[Plan]) -> Array:
-    """Return the measured latency of each plan, (plans,)."""
-    return np.array([table.networks[network_key(plan.blocks)].median_ms for plan in plans])
+    chosen = choose_networks(space, fit_networks, heldout_networks, seed)
+    fitted, heldout = ([space.plan(arch) for arch in archs] for archs in chosen)
+    networks = Networks(*block_sums(table, fitted), measured_ms(table, fitted), kinds_of(table))
+    correction, posterior = fit(networks, list(table.rows), predictor)
+    model = LatencyModel(table, correction, HeldOut((), ()))
+    predicted = np.array([model.predict(plan) for plan in heldout])
+    sd = () if posterior is None else posterior.sd_ms(*block_sums(table, heldout), predicted).tolist()
+    found = HeldOut(tuple(predicted.tolist()), tuple(measured_ms(table, heldout).tolist()), tuple(sd))
+    return replace(model, heldout=found)

@@ -77,6 +77,10 @@ class LatencyTable:
             "Profile the device for this space"
         )
 
+    def alone_ms(self, block: Block) -> float:
+        """Return what ``block`` takes alone, without the call. Raises as :meth:`row`."""
+        return 0.0 if block.op in FREE_OPERATIONS else max(0.0, self.row(block).median_ms - self.call_ms)
+
     def missing(self, blocks: Iterable[Block]) -> tuple[Block, ...]:
         """Return the distinct blocks that must still be measured, in their order."""
         distinct = dict.fromkeys(b for b in blocks if b.op not in FREE_OPERATIONS)

@@ -21,13 +21,16 @@ import numpy as np
 from netsmith.arch import Arch
 from netsmith.errors import TableError
 from netsmith.latency.cache import TableCache, TableStore
-from netsmith.latency.fit import Array, Correction, HeldOut
+from netsmith.latency.correction import Correction
+from netsmith.latency.fit import block_sums, measured_ms
+from netsmith.latency.heldout import HeldOut
 from netsmith.latency.measuring import Measuring, OnProgress, Timer, without_moved
 from netsmith.latency.model import LatencyModel
 from netsmith.latency.networks import choose_networks
-from netsmith.latency.profile import HELDOUT_NETWORKS, block_sums, checked, measured
+from netsmith.latency.profile import HELDOUT_NETWORKS
+from netsmith.latency.regression import Array
 from netsmith.latency.table import LatencyTable, describe_fingerprint, network_key
-from netsmith.plan import Block
+from netsmith.plan import Block, Plan
 from netsmith.spaces.chain import ChainSpace
 
 NETWORKS = 10
@@ -78,15 +81,19 @@ def transfer(
     table = Measuring(timer, store, on_progress, len(missing)).networks(table, missing)
 
     first, others = [space.plan(arch) for arch in fitted], [space.plan(arch) for arch in heldout]
-    alone, _, keys = block_sums(known.table, first)
+    alone, _ = block_sums(known.table, first)
     kinds = {key: _kind(row.blocks[0]) for key, row in known.table.rows.items()}
-    correction = fit_transfer(alone, measured(table, first), keys, kinds)
+    correction = fit_transfer(alone, measured_ms(table, first), list(known.table.rows), kinds)
     name = {**timer.fingerprint(), "blocks of": describe_fingerprint(known.table.fingerprint)}
     model = LatencyModel(replace(known.table, fingerprint=name), correction, HeldOut((), ()))
-    model = checked(model, measured(table, others), others)
-    seen = [*first, *others]
-    ranks = HeldOut(tuple(known.predict(plan) for plan in seen), tuple(measured(table, seen).tolist()))
+    model = replace(model, heldout=_compared(model, others, table))
+    ranks = _compared(known, [*first, *others], table)
     return Transferred(model, ranks.spearman)
+
+
+def _compared(model: LatencyModel, plans: Sequence[Plan], table: LatencyTable) -> HeldOut:
+    """What ``model`` predicts of networks, and what ``table`` measured of them."""
+    return HeldOut(tuple(map(model.predict, plans)), tuple(measured_ms(table, plans).tolist()))
 
 
 def kept_under(timer: Timer) -> dict[str, str]:

@@ -97,7 +97,7 @@ def _write_files(
     described = {
         "arch": None if design.arch is None else design.arch.to_dict(),
         "plan": design.plan.to_list(),
-        "latency_ms": [model.block_ms(block) for block in design.plan.blocks],
+        "latency_ms": list(model.shares(design.plan)),
         "edges": [[block.key for block in options] for options in space.edges],
         "input_shape": list(splits.input_shape),
         "mean": list(splits.mean),

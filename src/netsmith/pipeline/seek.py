@@ -9,6 +9,7 @@ from typing import Literal, cast
 import torch
 
 from netsmith.arch import Arch
+from netsmith.costs import Costs
 from netsmith.data import batch_generator
 from netsmith.devices.device import WEIGHT_BYTES
 from netsmith.errors import BudgetError
@@ -40,9 +41,6 @@ MARGIN = 0.98
 # What is far under the limit is passed over: on a supernet that learned for a short while small archs look
 # better than they are, and what the budget allows in the end pays.
 LEAST_USE = 0.95
-
-Costs = tuple[float, list[list[float]]]
-"""A constant and the cost of every option of every edge."""
 
 
 def search_recipe(work: Work, space: ChainSpace, costs: PathCosts, target: float) -> tuple[SearchRecipe, int]:
@@ -250,4 +248,4 @@ def _counted(space: ChainSpace, figure: str, scale: float) -> Costs:
         return scale * float(getattr(count_plan(Plan(blocks)), figure))
 
     constant = of(*space.stem) + of(*space.head)
-    return constant, [[of(block) for block in options] for options in space.edges]
+    return Costs(constant, [[of(block) for block in options] for options in space.edges])

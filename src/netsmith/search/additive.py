@@ -13,32 +13,33 @@ from random import Random
 import numpy as np
 import numpy.typing as npt
 
+from netsmith.costs import bent, straightened
 from netsmith.errors import BudgetError
 
 GRID = 4000
 
 
 class AdditiveCost:
-    """Costs ``constant + sum(edges[i][choices[i]])`` of choices, one option an edge.
+    """:class:`netsmith.costs.Costs` of choices, one option an edge: a sum, or what a bend makes of it.
 
     Each option's cost over the cheapest of its edge is rounded up to a grid of ``GRID`` steps between the
     cheapest and the dearest arch, so that nothing found under a limit is over it.
     """
 
-    def __init__(self, constant: float, edges: Sequence[Sequence[float]]) -> None:
-        self.constant = constant
+    def __init__(self, constant: float, edges: Sequence[Sequence[float]], bend: float = 0.0) -> None:
+        self.constant, self.bend = constant, bend
         self.edges = [np.asarray(row, float) for row in edges]
-        self.least = constant + sum(float(row.min()) for row in self.edges)
-        self.most = constant + sum(float(row.max()) for row in self.edges)
-        self._step = max((self.most - self.least) / GRID, 1e-12)
+        self._least = constant + sum(float(row.min()) for row in self.edges)
+        most = constant + sum(float(row.max()) for row in self.edges)
+        self.least, self.most = bent(self._least, bend), bent(most, bend)
+        self._step = max((most - self._least) / GRID, 1e-12)
         self._units = [np.ceil((row - row.min()) / self._step - 1e-9).astype(int) for row in self.edges]
         self._size = sum(int(units.max()) for units in self._units) + 1
 
     def of(self, choices: Sequence[int]) -> float:
         """Return the cost of ``choices``."""
-        return self.constant + sum(
-            float(row[choice]) for row, choice in zip(self.edges, choices, strict=True)
-        )
+        summed = sum(float(row[choice]) for row, choice in zip(self.edges, choices, strict=True))
+        return bent(self.constant + summed, self.bend)
 
     def cheapest(self) -> tuple[int, ...]:
         """Return the choices of the least cost."""
@@ -54,7 +55,7 @@ class AdditiveCost:
         Exact up to the grid. Raises :class:`BudgetError` where there are none.
         """
         counts = self._counts
-        low = int(np.ceil(max(0.0, at_least - self.least) / self._step - 1e-9))
+        low = int(np.ceil(self._above(at_least) - 1e-9))
         high = self._limit(limit)
         total = counts[-1][low : high + 1]
         if high < low or total.sum() == 0:
@@ -86,7 +87,7 @@ class AdditiveCost:
                     moved[option, unit:] = reach[: len(reach) - unit] + row[option]
             taken.append(moved.argmax(0))
             reach = moved.max(0)
-        low = max(0, int(np.ceil((at_least - self.least) / self._step)))
+        low = int(np.ceil(self._above(at_least)))
         if np.isneginf(reach[low:].max(initial=-np.inf)):
             wanted = f"at most {limit:.4g}" + (f" and at least {at_least:.4g}" if at_least > 0 else "")
             raise BudgetError(
@@ -103,7 +104,13 @@ class AdditiveCost:
         """The last grid step whose every arch is at or under ``limit``; -1 where there is none."""
         if limit >= self.most:  # rounded up edge by edge, the dearest archs lie above the grid's end
             return self._size - 1
-        return max(-1, int(np.floor(max(limit - self.least, -1.0) / self._step + 1e-9)))
+        if limit < self.least:
+            return -1
+        return int(np.floor(self._above(limit) + 1e-9))
+
+    def _above(self, cost: float) -> float:
+        """How many grid steps the sum of ``cost`` is above the least, 0 at the least."""
+        return max(0.0, straightened(cost, self.bend) - self._least) / self._step
 
     @cached_property
     def _counts(self) -> list[npt.NDArray[np.float64]]:

@@ -25,6 +25,7 @@ class OpenPaths:
         self.costs = AdditiveCost(
             costs.constant,
             [[float(row[i]) for i in kept] for row, kept in zip(costs.edges, self._open, strict=True)],
+            costs.bend,
         )
 
     def __contains__(self, arch: Arch) -> bool:

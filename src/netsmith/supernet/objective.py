@@ -4,39 +4,54 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+
+from netsmith.costs import bent
 
 
 @dataclass(frozen=True)
 class PathCosts:
-    """The cost of an arch as a constant and one number for each candidate: milliseconds of a device.
+    """:class:`netsmith.costs.Costs` as a table: milliseconds of a device, or what is counted.
 
     ``options`` is (edges, options), padded with zeros.
     """
 
     constant: float
     options: torch.Tensor
+    bend: float = 0.0
 
     @classmethod
-    def of(cls, constant: float, edges: Sequence[Sequence[float]]) -> PathCosts:
+    def of(cls, constant: float, edges: Sequence[Sequence[float]], bend: float = 0.0) -> PathCosts:
         """Build from rows of different lengths."""
         table = torch.zeros(len(edges), max(map(len, edges)))
         for row, costs in zip(table, edges, strict=True):
             row[: len(costs)] = torch.tensor(costs)
-        return cls(constant, table)
+        return cls(constant, table, bend)
 
     def of_choices(self, choices: Sequence[int]) -> float:
         """Return the cost of one arch."""
-        return self.constant + float(self.options.gather(1, torch.tensor(choices)[:, None]).sum())
+        summed = float(self.options.gather(1, torch.tensor(choices)[:, None]).sum())
+        return bent(self.constant + summed, self.bend)
 
     def expected(self, probabilities: torch.Tensor) -> torch.Tensor:
-        """Return E[cost] = constant + sum over edges and candidates of p * cost (equation 2), a scalar.
+        """Return E[cost] over independent edges, a scalar: exact, and differentiable.
 
-        Differentiable: the gradient with respect to p_j is the cost of candidate j.
+        Without a bend it is the constant + the sum over edges and candidates of p * cost (equation 2), and
+        its gradient with respect to p_j the cost of candidate j. With one it is E[S] + bend * E[S^2] of the
+        sum S.
         """
-        return self.constant + (probabilities * self.options).sum()
+        means = (probabilities * self.options).sum(1)
+        mean = self.constant + means.sum()
+        if not self.bend:
+            return mean
+        variance = (probabilities * self.options**2).sum() - (means**2).sum()
+        return mean + self.bend * (mean**2 + variance)
+
+    def among(self, candidates: torch.Tensor) -> PathCosts:
+        """Return the costs of some candidates of each edge, by their places (edges, some)."""
+        return replace(self, options=self.options.gather(1, candidates))
 
 
 def add_linear(

@@ -92,7 +92,7 @@ def gradient_step(
     with frozen(supernet):
         cross_entropy = F.cross_entropy(supernet.gated(x, active, other, gates), y)
         # An edge with one candidate left has it twice in its pair: p sums to one either way.
-        expected = costs.constant + (p * costs.options.gather(1, pairs)).sum()
+        expected = costs.among(pairs).expected(p)
         torch.autograd.backward(objective(cross_entropy, expected))
     mass = paths.alpha.detach().gather(1, pairs).logsumexp(1, keepdim=True)
     optimizer.step()
