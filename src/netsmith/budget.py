@@ -17,6 +17,7 @@ _SCALES = {
 _UNIT_OF = {
     "latency_ms": "ms",
     "peak_bytes": "bytes",
+    "activation_bytes": "bytes",
     "size_bytes": "bytes",
     "macs": "count",
     "params": "count",
@@ -28,12 +29,14 @@ class Budget:
     """Upper limits of an answer; ``None`` where there is no limit.
 
     ``latency_ms``: median milliseconds of one image on the device. ``peak_bytes``: the memory that the
-    device's process takes over its idle state. ``size_bytes``: of the exported file. ``macs``:
-    multiply-adds of one image. ``params``: learned numbers.
+    device's process takes over its idle state. ``activation_bytes``: the most that the activations of one
+    image take at once, counted in the device's precision. ``size_bytes``: of the exported file.
+    ``macs``: multiply-adds of one image. ``params``: learned numbers.
     """
 
     latency_ms: float | None = None
     peak_bytes: float | None = None
+    activation_bytes: float | None = None
     size_bytes: float | None = None
     macs: float | None = None
     params: float | None = None

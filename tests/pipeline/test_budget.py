@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from netsmith.devices.bench import Bench
 from netsmith.devices.measure import Latency
 from netsmith.errors import BudgetError
 from netsmith.journal import read
+from netsmith.nn.count import count_plan
 from netsmith.pipeline.answer import Design
 from netsmith.pipeline.design import run
-from netsmith.pipeline.reach import extremes, figures, fit_width, shallow
+from netsmith.pipeline.reach import extremes, figures, fit_width, shallow, within_activations
 from netsmith.pipeline.settings import Settings
+from netsmith.plan import Plan
 from netsmith.spaces.chain import ChainSpace
 from netsmith.spaces.mbconv import Stage, mbconv
 from netsmith.testing import FakeDevice
@@ -99,6 +102,41 @@ def test_a_budget_without_a_latency_is_kept(
     assert design.result["latency_budget_ms"] is None
     assert design.result["budget"] == {figure: value}
     assert design.latency_ms > 0
+
+
+def every_plan(space: ChainSpace) -> Iterator[Plan]:
+    return (space.plan(space.arch(choices)) for choices in product(*(range(len(o)) for o in space.edges)))
+
+
+def test_a_limit_of_activations_leaves_the_archs_that_keep_it() -> None:
+    space = space_of(0.5)
+    needs = sorted(count_plan(plan).peak_activation_bytes for plan in every_plan(space))
+    limit = needs[len(needs) // 3]
+    kept = within_activations(space, limit, "float32")
+    found = sorted(count_plan(plan).peak_activation_bytes for plan in every_plan(kept))
+    assert found == [need for need in needs if need <= limit]
+    assert within_activations(space, limit / 4, "int8") == kept, "a byte each in place of four"
+    assert within_activations(space, needs[-1], "float32") == space
+
+
+def test_activations_below_the_least_are_an_error_that_names_it() -> None:
+    space = space_of(0.5)
+    least = min(count_plan(plan).peak_activation_bytes for plan in every_plan(space))
+    with pytest.raises(BudgetError, match=f"some block needs {least}. Ask for at least that"):
+        within_activations(space, least - 1, "float32")
+    assert within_activations(space, least, "float32").count() >= 1
+
+
+def test_a_design_keeps_a_limit_of_activations(small: Make, tmp_path: Path) -> None:
+    free = run(small(latency=5.0, width=None, epochs=1), tmp_path / "free").result
+    limit = free["activation_bytes"] // 2
+    design = run(small(latency=5.0, width=None, epochs=1, activations=limit), tmp_path / "held")
+    assert design.budget_met
+    assert design.result["activation_bytes"] <= limit
+    assert design.result["budget"]["activation_bytes"] == limit
+    assert design.result["width"] < free["width"]
+    with pytest.raises(BudgetError, match="Ask for at least that"):
+        run(small(activations=64), tmp_path / "none")
 
 
 def test_a_memory_that_cannot_be_kept_is_said(small: Make, tmp_path: Path) -> None:

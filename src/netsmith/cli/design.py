@@ -24,6 +24,9 @@ def design(
     ] = None,
     latency: Annotated[str | None, typer.Option(help="most milliseconds of one image, such as 0.2ms")] = None,
     memory: Annotated[str | None, typer.Option(help="most memory while running, such as 4MB")] = None,
+    activations: Annotated[
+        str | None, typer.Option(help="most that activations take at once, such as 320kB")
+    ] = None,
     size_: Annotated[str | None, typer.Option("--size", help="most bytes of the file, such as 1MB")] = None,
     macs: Annotated[str | None, typer.Option(help="most multiply-adds of one image, such as 30M")] = None,
     params: Annotated[str | None, typer.Option(help="most learned numbers, such as 500k")] = None,
@@ -54,8 +57,9 @@ def design(
     Exit status: 0 when the budget is met by measurement, 3 when it is not, 2 on an error.
     """
     options = {
-        "data": data, "device": device, "latency": latency, "memory": memory, "size": size_, "macs": macs,
-        "params": params, "budget": budget, "seed": seed, "space": space, "width": width,
+        "data": data, "device": device, "latency": latency, "memory": memory,
+        "activations": activations, "size": size_, "macs": macs, "params": params,
+        "budget": budget, "seed": seed, "space": space, "width": width,
         "strategy": strategy, "update": update, "weights": weights, "start": start,
         "baselines": baselines, "augment": augment, "image_size": image_size, "test": test,
         "skip_bad": skip_bad, "search_epochs": search_epochs, "threads": threads, "epochs": epochs,

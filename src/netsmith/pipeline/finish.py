@@ -18,6 +18,7 @@ from netsmith.nn.count import count_plan
 from netsmith.nn.network import Network
 from netsmith.nn.preprocess import Normalize
 from netsmith.pipeline.networks import spread, test_exported, worst_difference
+from netsmith.pipeline.reach import activation_bytes
 from netsmith.pipeline.work import EVALUATION_BATCH, Work
 from netsmith.plan import Plan
 from netsmith.train import EpochFigures, Recipe, evaluate, fit_recipe, train
@@ -126,6 +127,7 @@ def report_figures(
         "macs": counts.macs,
         "size_bytes": len(network.model),
         "peak_bytes": used.peak_bytes,
+        "activation_bytes": activation_bytes(counts, device.precision),
         "load_ms": used.load_ms,
         "validation_accuracy": network.validation_accuracy,
         "accuracy": evaluate(network.module, test).accuracy,

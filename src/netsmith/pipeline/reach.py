@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from netsmith.arch import Arch
 from netsmith.budget import Budget
 from netsmith.devices.bench import Bench
-from netsmith.devices.device import WEIGHT_BYTES
+from netsmith.devices.device import WEIGHT_BYTES, Precision
 from netsmith.errors import BudgetError
-from netsmith.nn.count import count_plan
+from netsmith.nn.count import Counts, count_block, count_plan
 from netsmith.nn.network import Network
-from netsmith.plan import Plan
+from netsmith.plan import Block, Plan
 from netsmith.spaces.chain import ChainSpace
 
 WIDTHS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.75, 0.9, 1.0, 1.2, 1.4, 1.7, 2.0, 2.5, 3.0, 4.0)
@@ -74,6 +74,32 @@ def figures(plan: Plan, bench: Bench) -> dict[str, float]:
         "params": float(counts.params),
         "size_bytes": float(counts.params * WEIGHT_BYTES[bench.device.precision]),
     }
+
+
+def activation_bytes(counts: Counts, precision: Precision) -> int:
+    """Return the most that the activations of a network or block take at once in ``precision``."""
+    return counts.peak_activation_bytes * WEIGHT_BYTES[precision] // WEIGHT_BYTES["float32"]
+
+
+def within_activations(space: ChainSpace, limit: float, precision: Precision) -> ChainSpace:
+    """Return the space without the options that need more memory for activations than ``limit`` bytes.
+
+    One tensor passes between the blocks of a chain, so that a network needs what its neediest block needs.
+    Raises :class:`BudgetError`, naming the least, where a block that every network has needs more.
+    """
+
+    def need(block: Block) -> int:
+        return activation_bytes(count_block(block), precision)
+
+    edges = tuple(tuple(block for block in options if need(block) <= limit) for options in space.edges)
+    least = max(*map(need, (*space.stem, *space.head)), *(min(map(need, options)) for options in space.edges))
+    if least > limit:
+        raise BudgetError(
+            f"no arch of space '{space.name}' for {space.input_shape} images has activations of at most "
+            f"{limit:.6g} bytes in {precision}: some block needs {least}. Ask for at least that, or for "
+            "smaller images (image_size), narrower or fewer stages, or a device of precision=int8"
+        )
+    return replace(space, edges=edges)
 
 
 def extremes(space: ChainSpace) -> tuple[Arch, Arch]:

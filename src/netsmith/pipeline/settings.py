@@ -27,6 +27,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 _LIMITS = {
     "latency": "latency_ms",
     "memory": "peak_bytes",
+    "activations": "activation_bytes",
     "size": "size_bytes",
     "macs": "macs",
     "params": "params",
@@ -38,15 +39,16 @@ MAX_TOML_BYTES = 1_000_000
 class Settings:
     """Everything that decides a design's answer; the names are those of the options and TOML keys.
 
-    ``latency``, ``memory``, ``size``, ``macs`` and ``params`` are limits, as numbers or as text with a unit
-    (``"0.2ms"``). ``budget`` is how much work may be spent: quick, standard or thorough. ``stages`` replaces
-    the space's layout: rows of ``width``, ``blocks``, ``stride``.
+    ``latency``, ``memory``, ``activations``, ``size``, ``macs`` and ``params`` are limits, as numbers or as
+    text with a unit (``"0.2ms"``). ``budget`` is how much work may be spent: quick, standard or thorough.
+    ``stages`` replaces the space's layout: rows of ``width``, ``blocks``, ``stride``.
     """
 
     data: str
     device: str = "onnxruntime"
     latency: str | float | None = None
     memory: str | float | None = None
+    activations: str | float | None = None
     size: str | float | None = None
     macs: str | float | None = None
     params: str | float | None = None

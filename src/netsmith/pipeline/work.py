@@ -23,11 +23,11 @@ from netsmith.data import (
 from netsmith.data.sources.dataset import MapDataset
 from netsmith.devices.bench import Bench
 from netsmith.devices.device import parse
-from netsmith.errors import FolderError
+from netsmith.errors import BudgetError, FolderError
 from netsmith.pipeline.calibration import calibrated
 from netsmith.pipeline.folder import DesignFolder
 from netsmith.pipeline.progress import Progress
-from netsmith.pipeline.reach import WIDTHS
+from netsmith.pipeline.reach import WIDTHS, within_activations
 from netsmith.pipeline.settings import Settings
 from netsmith.pipeline.tabled import TableDevice
 from netsmith.spaces.chain import ChainSpace
@@ -35,6 +35,8 @@ from netsmith.spaces.mbconv import Stage, mbconv
 from netsmith.train import trainable_macs
 
 SEARCH_BATCH, EVALUATION_BATCH = 64, 256
+# What a limit of activations must leave of the options of a space for its width to be worth searching.
+_ROOM = 0.5
 
 
 class Work:
@@ -132,7 +134,9 @@ class Work:
         Raises :class:`netsmith.errors.TableError` where the device is a table that has none of them.
         """
         asked, device = self.settings.width, self.bench.device
-        widths = WIDTHS if asked is None else (asked,)
+        widths: Sequence[float] = WIDTHS if asked is None else (asked,)
+        if self.budget.activation_bytes is not None:
+            widths = [width for width in widths if width == widths[0] or self._roomy(width)]
         if not isinstance(device, TableDevice):
             return widths
         covered = [width for width in widths if device.covers(self.space_of(width).blocks)]
@@ -141,10 +145,25 @@ class Work:
         return covered
 
     def space_of(self, width: float) -> ChainSpace:
-        """Return the space at a width, for the images at hand."""
+        """Return the space at a width, for the images at hand and the memory that activations may take.
+
+        Raises :class:`netsmith.errors.BudgetError` where no arch is within that memory.
+        """
+        space, limit = self._unlimited(width), self.budget.activation_bytes
+        return space if limit is None else within_activations(space, limit, self.bench.device.precision)
+
+    def _unlimited(self, width: float) -> ChainSpace:
         rows = self.settings.stages
         stages = None if rows is None else [Stage(*row) for row in rows]
         return mbconv(self.splits.input_shape, self.splits.classes, width=width, stages=stages)
+
+    def _roomy(self, width: float) -> bool:
+        """Whether the limit of activations leaves the search something to choose from."""
+        try:
+            kept = self.space_of(width).edges
+        except BudgetError:
+            return False
+        return sum(map(len, kept)) >= _ROOM * sum(map(len, self._unlimited(width).edges))
 
     def loader(
         self,

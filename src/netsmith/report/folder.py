@@ -20,8 +20,9 @@ MAX_BLOCKS = 1000
 MAX_FIGURE = 1e200
 _NUMBERS = (
     "accuracy", "accuracy_exported", "validation_accuracy", "parity_worst", "latency_ms",
-    "latency_ms_predicted", "latency_budget_ms", "params", "macs", "size_bytes", "peak_bytes", "width",
-    "search_seconds", "train_seconds", "profile_seconds", "total_seconds", "test_images",
+    "latency_ms_predicted", "latency_budget_ms", "params", "macs", "size_bytes", "peak_bytes",
+    "activation_bytes", "width", "search_seconds", "train_seconds", "profile_seconds",
+    "total_seconds", "test_images",
 )  # fmt: skip
 _OBJECTS = ("baselines", "budget", "device_fingerprint", "latency_ms_spread", "arch", "figures")
 _LISTS = ("front", "reasons", "warnings", "label_names", "confusion")

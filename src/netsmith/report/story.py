@@ -23,8 +23,8 @@ _STAGES = {
     "measured": "it was measuring the trained networks",
 }
 _LIMIT_NAMES = {
-    "latency_ms": "latency", "peak_bytes": "memory", "size_bytes": "file size", "macs": "MACs",
-    "params": "parameters",
+    "latency_ms": "latency", "peak_bytes": "memory", "activation_bytes": "activations",
+    "size_bytes": "file size", "macs": "MACs", "params": "parameters",
 }  # fmt: skip
 
 

@@ -88,7 +88,8 @@ FORMATS: dict[str, Callable[[float], str]] = {
     "plain": lambda value: f"{value:g}",
 }
 BUDGET_FORMATS = {
-    "latency_ms": "ms", "peak_bytes": "size", "size_bytes": "size", "macs": "count", "params": "count",
+    "latency_ms": "ms", "peak_bytes": "size", "activation_bytes": "size", "size_bytes": "size",
+    "macs": "count", "params": "count",
 }  # fmt: skip
 
 
