@@ -31,7 +31,8 @@ FIELDS = {
 }  # fmt: skip
 # What is measured of this machine, or names the folder; all else follows from the settings.
 OF_THE_MACHINE = {
-    "search_seconds", "train_seconds", "profile_seconds", "total_seconds", "load_ms", "peak_bytes", "command",
+    "search_seconds", "train_seconds", "profile_seconds", "total_seconds", "load_ms", "energy_mj",
+    "peak_bytes", "command",
 }  # fmt: skip
 
 

@@ -16,7 +16,8 @@ from netsmith.pipeline.design import run
 from netsmith.pipeline.settings import Settings
 
 OF_THE_MACHINE = {
-    "search_seconds", "train_seconds", "profile_seconds", "total_seconds", "load_ms", "peak_bytes", "command",
+    "search_seconds", "train_seconds", "profile_seconds", "total_seconds", "load_ms", "energy_mj",
+    "peak_bytes", "command",
 }  # fmt: skip
 LIMIT_S = 120.0
 

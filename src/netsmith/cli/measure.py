@@ -1,4 +1,4 @@
-"""``netsmith measure``: latency with its spread, throughput, peak memory, size."""
+"""``netsmith measure``: latency with its spread, throughput, peak memory, size, energy."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def measure(
     seconds: Annotated[float, typer.Option(min=0.5, max=600, help="most seconds to time each device")] = 20.0,
     json: Annotated[bool, typer.Option("--json", help="print figures and raw samples as JSON")] = False,
 ) -> None:
-    """Measure a network on devices in turn: latency with its spread, throughput, memory, size, load time."""
+    """Measure a network on devices in turn: latency, throughput, memory, size, load time, energy."""
     from netsmith.pipeline.timing import time_on
 
     timed = time_on(model, device or [], batch=batch, limit_s=seconds)
@@ -45,6 +45,10 @@ def measure(
             )
 
 
+def _energy(millijoules: float | None) -> str:
+    return "not available" if millijoules is None else f"{millijoules:.4g} mJ"
+
+
 _ROWS: list[tuple[str, Callable[[Timed], str]]] = [
     ("latency, median", lambda one: milliseconds(one.latency.median_ms)),
     ("95 % interval of the median", lambda one: "{:.4g} to {:.4g} ms".format(*one.latency.interval_ms)),
@@ -56,4 +60,5 @@ _ROWS: list[tuple[str, Callable[[Timed], str]]] = [
     ("peak memory over idle", lambda one: size(one.footprint.peak_bytes)),
     ("file", lambda one: size(one.footprint.size_bytes)),
     ("load time", lambda one: milliseconds(one.footprint.load_ms)),
+    ("energy of an image", lambda one: _energy(one.footprint.energy_mj)),
 ]

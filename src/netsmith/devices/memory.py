@@ -1,4 +1,4 @@
-"""What an exported file needs besides time: memory, storage, and time to load.
+"""What an exported file needs besides time: memory, storage, time to load, and energy.
 
 Memory is that of a fresh process which loads the file and runs it, over what the same process held
 with the runtime imported and nothing loaded.
@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from netsmith.devices.device import Device, parse
+from netsmith.devices.energy import find_counter, millijoules_a_pass
 from netsmith.errors import DeviceError
 
 _PASSES = 3
@@ -26,15 +28,30 @@ _LIMIT_S = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """Bytes and milliseconds of one exported file; ``peak_bytes`` is over the idle runtime."""
+    """Bytes and milliseconds of one exported file; ``peak_bytes`` is over the idle runtime.
+
+    ``energy_mj`` is of one pass, in millijoules of the whole processor; None where nothing counts it.
+    """
 
     peak_bytes: int
     size_bytes: int
     load_ms: float
+    energy_mj: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as JSON-ready values."""
         return asdict(self)
+
+    @classmethod
+    def of(cls, model: bytes, figures: Mapping[str, Any]) -> Footprint:
+        """Return the footprint of ``model`` by the figures of the process that ran it."""
+        energy = figures["energy_mj"]
+        return cls(
+            int(figures["peak_bytes"]),
+            len(model),
+            float(figures["load_ms"]),
+            None if energy is None else float(energy),
+        )
 
 
 def footprint_here(device: Device, model: bytes) -> Footprint:
@@ -57,8 +74,7 @@ def footprint_here(device: Device, model: bytes) -> Footprint:
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise DeviceError(f"measuring memory on '{device.name}' failed with status {done.returncode}: {last}")
-    figures = json.loads(done.stdout)
-    return Footprint(int(figures["peak_bytes"]), len(model), float(figures["load_ms"]))
+    return Footprint.of(model, json.loads(done.stdout))
 
 
 def _peak_bytes() -> int:
@@ -97,7 +113,9 @@ def main(arguments: list[str]) -> None:
     loaded = device.clock()
     for _ in range(_PASSES):
         run()
-    print(json.dumps({"peak_bytes": max(0, _peak_bytes() - idle), "load_ms": (loaded - start) / 1e6}))
+    peak_bytes, counter = max(0, _peak_bytes() - idle), find_counter()
+    energy_mj = None if counter is None else millijoules_a_pass(run, counter)
+    print(json.dumps({"peak_bytes": peak_bytes, "load_ms": (loaded - start) / 1e6, "energy_mj": energy_mj}))
 
 
 if __name__ == "__main__":

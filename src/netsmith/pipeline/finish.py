@@ -129,6 +129,7 @@ def report_figures(
         "peak_bytes": used.peak_bytes,
         "activation_bytes": activation_bytes(counts, device.precision),
         "load_ms": used.load_ms,
+        "energy_mj": used.energy_mj,
         "validation_accuracy": network.validation_accuracy,
         "accuracy": evaluate(network.module, test).accuracy,
         "accuracy_exported": exported.accuracy,

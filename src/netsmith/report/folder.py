@@ -21,7 +21,7 @@ MAX_FIGURE = 1e200
 _NUMBERS = (
     "accuracy", "accuracy_exported", "validation_accuracy", "parity_worst", "latency_ms",
     "latency_ms_predicted", "latency_budget_ms", "params", "macs", "size_bytes", "peak_bytes",
-    "activation_bytes", "width", "search_seconds", "train_seconds", "profile_seconds",
+    "activation_bytes", "energy_mj", "width", "search_seconds", "train_seconds", "profile_seconds",
     "total_seconds", "test_images",
 )  # fmt: skip
 _OBJECTS = ("baselines", "budget", "device_fingerprint", "latency_ms_spread", "arch", "figures")

@@ -149,7 +149,7 @@ class AgentDevice:
         """Return what a file took there in a process of its own."""
         answer = self._about("footprint", model)
         with self._doubting():
-            return Footprint(int(answer["peak_bytes"]), len(model), float(answer["load_ms"]))
+            return Footprint.of(model, answer)
 
     def _about(self, kind: str, model: bytes) -> dict[str, Any]:
         path, asked = f"/v1/{kind}/{digest_of(model)}", {"device": self._writer.name}
