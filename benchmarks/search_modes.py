@@ -23,12 +23,11 @@ from rich.table import Table
 
 from netsmith.arch import Arch
 from netsmith.data import batch_generator, load
-from netsmith.latency.model import LatencyModel
 from netsmith.nn.runtime import keep_memory
-from netsmith.pipeline.design import run
+from netsmith.pipeline.design import quest_of, run
 from netsmith.pipeline.folder import DesignFolder
 from netsmith.pipeline.progress import Silent
-from netsmith.pipeline.seek import Chooser, binding_costs, run_search
+from netsmith.pipeline.seek import Chooser, run_search
 from netsmith.pipeline.settings import Settings
 from netsmith.pipeline.work import Work
 from netsmith.search.evolution import Evolution
@@ -70,11 +69,9 @@ def design(settings: Settings, folder: Path) -> Record:
 def searchers(settings: Settings, folder: Path, evaluations: int) -> Record:
     """The least supernet error that each way finds in ``evaluations`` archs within the budget."""
     with DesignFolder(folder, settings) as opened:
-        work = Work(opened, settings.data, Silent())
-        space = work.space_of(opened.journal.last("reach")["width"])
-        latency = LatencyModel.from_dict(opened.journal.last("profile")["model"]).costs(space)
-        figure, costs, target = binding_costs(work, space, latency)
-        chooser = Chooser(work, run_search(work, space, costs, target), figure, costs, latency, target)
+        quest = quest_of(Work(opened, settings.data, Silent()))
+        space, target = quest.space, quest.target
+        chooser = Chooser(quest, run_search([quest]))
 
         def draw(rng: Random) -> Arch:
             return chooser.open.draw(rng, target)
@@ -94,7 +91,7 @@ def searchers(settings: Settings, folder: Path, evaluations: int) -> Record:
                 searcher.tell(trial)
                 errors.append(trial.figures["error"])
             found[name] = min(errors)
-        archs = derive(chooser.search.paths, chooser.costs, target, evaluations, settings.seed)
+        archs = derive(chooser.paths, chooser.costs, target, evaluations, settings.seed)
         found["derived"] = min(chooser.score(arch).figures["error"] for arch in archs)
         found["derived, evaluations"] = float(len(archs))
     return found

@@ -39,9 +39,36 @@ def test_toml_brings_back_the_same_settings(given_values: dict[str, Any]) -> Non
 def test_a_file_and_options_join(tmp_path: Path) -> None:
     path = tmp_path / "design.toml"
     path.write_text('data = "digits"\nlatency = "0.2ms"\n[[stages]]\nwidth = 24\nblocks = 4\nstride = 2\n')
-    settings = merge(read_toml(path), {"seed": 3})
+    (settings,) = merge(read_toml(path), {"seed": 3})
     assert settings == Settings("digits", latency="0.2ms", seed=3, stages=((24, 4, 2),))
     assert settings.limits().limits() == {"latency_ms": 0.2}
+
+
+def test_several_devices_have_limits_of_their_own_or_one_for_all() -> None:
+    names = ["onnxruntime", "openvino:threads=2,precision=int8"]
+    given = {"data": "digits", "device": names, "latency": f"{names[1]}=2ms,{names[0]}=1ms", "size": "1MB"}
+    first, second = merge({}, given)
+    assert (first.device, first.latency, first.size) == (names[0], "1ms", "1MB")
+    assert (second.device, second.latency, second.size) == (names[1], "2ms", "1MB")
+    assert [s.latency for s in merge({}, {**given, "latency": "1ms"})] == ["1ms", "1ms"]
+    assert len(merge({"device": ["fake"]}, {"data": "digits"})) == 1
+
+
+@pytest.mark.parametrize(
+    ("latency", "said"),
+    [
+        ("a=1ms", "once of each of a, b"),
+        ("a=1ms,b=2ms,a=1ms", "once of each"),
+        ("c=1ms", "one for each such as"),
+        ("a=1ms,,b=2ms", "one for each such as"),
+        ("a=1ms,b=2ms,", "one for each such as"),
+    ],
+)
+def test_limits_that_are_not_one_of_each_device_are_errors(latency: str, said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        merge({}, {"data": "digits", "device": ["a", "b"], "latency": latency})
+    with pytest.raises(SettingsError, match="several in a list"):
+        merge({}, {"data": "digits", "device": []})
 
 
 def test_the_same_setting_in_both_places_is_an_error_even_where_they_agree() -> None:

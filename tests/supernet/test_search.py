@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from netsmith.errors import TrainingError
 from netsmith.nn.blocks import BUILDERS
 from netsmith.plan import Block
 from netsmith.spaces.chain import ChainSpace
@@ -72,10 +73,10 @@ def test_finds_the_planted_path(planted: ChainSpace, update: str, seed: int) -> 
     recipe = SearchRecipe(
         epochs=8, warmup_epochs=2, weights="own", update=update, alpha_every=1, alpha_lr=0.05
     )  # type: ignore[arg-type]
-    search = ProxylessSearch(planted, costs, 1.4, recipe, seed)
+    search = ProxylessSearch(planted, [(costs, 1.4)], recipe, seed)
     torch.manual_seed(seed)
     search.run(Synthetic(25, 32, 1), Synthetic(25, 128, 2))
-    assert search.paths.most_probable().choices == BEST
+    assert search.aims[0].paths.most_probable().choices == BEST
 
 
 def test_the_expected_latency_converges_to_the_budget(planted: ChainSpace) -> None:
@@ -86,9 +87,39 @@ def test_the_expected_latency_converges_to_the_budget(planted: ChainSpace) -> No
     recipe = SearchRecipe(
         epochs=14, warmup_epochs=2, weights="own", alpha_every=1, alpha_lr=0.03, prune_below=0
     )
-    search = ProxylessSearch(planted, costs, target, recipe, 0)
+    search = ProxylessSearch(planted, [(costs, target)], recipe, 0)
     search.run(Synthetic(25, 32, 1), Synthetic(25, 128, 2), on_epoch=figures.append)
     assert sum(f.expected_ms for f in figures[-4:]) / 4 == pytest.approx(target, rel=0.1)
+
+
+def test_two_aims_share_the_weights_and_reach_their_own_ends(planted: ChainSpace) -> None:
+    """One is free to take the quiet path, for the other it costs the most."""
+    free = PathCosts.of(1.0, [[0.1] * 3] * 4)
+    dear = PathCosts.of(1.0, [[1.0 if i == best else 0.0 for i in range(3)] for best in BEST])
+    figures: list[SearchEpoch] = []
+    recipe = SearchRecipe(
+        epochs=14, warmup_epochs=2, weights="own", alpha_every=1, alpha_lr=0.03, prune_below=0
+    )
+    search = ProxylessSearch(planted, [(free, 1.4), (dear, 3.0)], recipe, 0)
+    search.run(Synthetic(25, 32, 1), Synthetic(25, 128, 2), on_epoch=figures.append)
+    assert [f.aim for f in figures] == [0, 1] * 14
+    assert search.aims[0].paths.most_probable().choices == BEST
+    held = [f.expected_ms for f in figures if f.aim == 1]
+    assert sum(held[-4:]) / 4 == pytest.approx(3.0, rel=0.1)
+
+
+def test_what_one_aim_closes_stays_while_another_has_it_open(small: ChainSpace) -> None:
+    cheap, dear = (
+        costs_of(small),
+        PathCosts.of(0.5, [[1.0 - 0.1 * j for j in range(len(o))] for o in small.edges]),
+    )
+    recipe = SearchRecipe(epochs=4, warmup_epochs=1, weights="own", alpha_lr=0.5, prune_below=0.9)
+    search = ProxylessSearch(small, [(cheap, 0.8), (dear, 0.8)], recipe, 0)
+    search.run(Upsampled(4, 16, 1), Upsampled(3, 16, 2))
+    first, second = (aim.paths.open for aim in search.aims)
+    assert not torch.equal(first, second)
+    for aim in search.aims:
+        search.extract(aim.paths.most_probable())
 
 
 @pytest.fixture
@@ -107,16 +138,17 @@ def costs_of(space: ChainSpace) -> PathCosts:
 
 
 @pytest.mark.parametrize("weights", ["own", "shared"])
-@pytest.mark.parametrize("update", ["gradient", "reinforce"])
+@pytest.mark.parametrize(("update", "devices"), [("gradient", 1), ("reinforce", 1), ("gradient", 2)])
 def test_a_stopped_search_goes_on_to_the_same_bits(
-    small: ChainSpace, tmp_path: Path, weights: str, update: str
+    small: ChainSpace, tmp_path: Path, weights: str, update: str, devices: int
 ) -> None:
     recipe = SearchRecipe(
         epochs=5, warmup_epochs=1, weights=weights, update=update, alpha_lr=0.3, prune_below=0.9
     )  # type: ignore[arg-type]
     train, validation = Upsampled(4, 16, 1), Upsampled(3, 16, 2)
 
-    whole = ProxylessSearch(small, costs_of(small), 1.0, recipe, 7)
+    targets = [(costs_of(small), 1.0), (costs_of(small), 1.5)][:devices]
+    whole = ProxylessSearch(small, targets, recipe, 7)
     whole.run(train, validation)
 
     class StopError(Exception):
@@ -127,15 +159,18 @@ def test_a_stopped_search_goes_on_to_the_same_bits(
             raise StopError
 
     path = tmp_path / "search.safetensors"
-    first = ProxylessSearch(small, costs_of(small), 1.0, recipe, 7)
+    first = ProxylessSearch(small, targets, recipe, 7)
     with pytest.raises(StopError):
         first.run(train, validation, checkpoint_path=path, on_epoch=stop)
-    again = ProxylessSearch(small, costs_of(small), 1.0, recipe, 7)
+    with pytest.raises(TrainingError, match=f"a search for {devices} devices, not for 3"):
+        ProxylessSearch(small, targets[:1] * 3, recipe, 7).run(train, validation, checkpoint_path=path)
+    again = ProxylessSearch(small, targets, recipe, 7)
     again.run(train, validation, checkpoint_path=path)
 
-    assert torch.equal(again.paths.alpha, whole.paths.alpha)
-    assert torch.equal(again.paths.open, whole.paths.open)
-    assert again.paths.open.sum() < sum(len(options) for options in small.edges)
+    for ours, theirs in zip(again.aims, whole.aims, strict=True):
+        assert torch.equal(ours.paths.alpha, theirs.paths.alpha)
+        assert torch.equal(ours.paths.open, theirs.paths.open)
+    assert again.aims[0].paths.open.sum() < sum(len(options) for options in small.edges)
     for ours, theirs in ((again.supernet, whole.supernet), (again.average.module, whole.average.module)):
         expected = theirs.state_dict()
         assert expected.keys() == ours.state_dict().keys()
@@ -144,7 +179,7 @@ def test_a_stopped_search_goes_on_to_the_same_bits(
 
 def test_pruned_paths_leave_the_optimizer_too(small: ChainSpace) -> None:
     recipe = SearchRecipe(epochs=3, warmup_epochs=1, weights="own", alpha_lr=0.5, prune_below=0.9)
-    search = ProxylessSearch(small, costs_of(small), 1.0, recipe, 0)
+    search = ProxylessSearch(small, [(costs_of(small), 1.0)], recipe, 0)
     search.run(Upsampled(4, 16, 1), Upsampled(3, 16, 2))
     alive = set(search.supernet.parameters())
     assert {p for group in search.optimizer.param_groups for p in group["params"]} == alive
@@ -154,7 +189,7 @@ def test_pruned_paths_leave_the_optimizer_too(small: ChainSpace) -> None:
 def test_hands_over_the_average_of_the_weights(small: ChainSpace, monkeypatch: pytest.MonkeyPatch) -> None:
     """The average of every fourth step's weights, by the closed form of its decay."""
     recipe = SearchRecipe(epochs=3, warmup_epochs=1, weights="own", alpha_lr=0.1)
-    search, seen = ProxylessSearch(small, costs_of(small), 1.0, recipe, 0), []
+    search, seen = ProxylessSearch(small, [(costs_of(small), 1.0)], recipe, 0), []
     update = search.average.update
 
     def record(module: nn.Module, step: int) -> None:
@@ -169,6 +204,6 @@ def test_hands_over_the_average_of_the_weights(small: ChainSpace, monkeypatch: p
     for step, weight in enumerate(seen):
         decay = min(span / (span + 1), (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * weight
-    extracted = search.extract(search.paths.most_probable())
+    extracted = search.extract(search.aims[0].paths.most_probable())
     torch.testing.assert_close(extracted.blocks[-1].classifier.weight, expected)
     assert not torch.equal(expected, search.supernet.head[0].classifier.weight)

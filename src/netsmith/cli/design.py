@@ -20,9 +20,15 @@ def design(
         str | None, typer.Argument(help="'digits', a folder of class folders, IDX, CIFAR, .npz or Parquet")
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help="such as onnxruntime:threads=1; see netsmith devices")
+        list[str] | None,
+        typer.Option(
+            help="such as onnxruntime:threads=1, see netsmith devices; several times for several devices"
+        ),
     ] = None,
-    latency: Annotated[str | None, typer.Option(help="most milliseconds of one image, such as 0.2ms")] = None,
+    latency: Annotated[
+        str | None,
+        typer.Option(help="most milliseconds of one image, such as 0.2ms; of several devices A=1ms,B=2ms"),
+    ] = None,
     memory: Annotated[str | None, typer.Option(help="most memory while running, such as 4MB")] = None,
     activations: Annotated[
         str | None, typer.Option(help="most that activations take at once, such as 320kB")
@@ -54,6 +60,8 @@ def design(
 ) -> None:
     """Design a network for images, a device and a budget; go on with it where it was stopped.
 
+    Several devices share one search and get a network each, in a folder each.
+
     Exit status: 0 when the budget is met by measurement, 3 when it is not, 2 on an error.
     """
     options = {
@@ -64,7 +72,9 @@ def design(
         "baselines": baselines, "augment": augment, "image_size": image_size, "test": test,
         "skip_bad": skip_bad, "search_epochs": search_epochs, "threads": threads, "epochs": epochs,
     }  # fmt: skip
-    given = {name: value for name, value in options.items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    if device is not None and len(device) == 1:
+        given["device"] = device[0]
     from netsmith.pipeline.settings import merge, read_toml
 
     values = read_toml(config) if config is not None else {}
@@ -73,15 +83,25 @@ def design(
     folder = values.pop("out", out)
     if not isinstance(folder, str | Path | None):
         raise SettingsError(f"out is the folder of the design, as text; got {folder!r:.100}")
-    settings = merge(values, given)
-    path = Path(folder) if folder is not None else settings.default_folder()
+    asked = merge(values, given)
+    path = Path(folder) if folder is not None else asked[0].default_folder()
 
     from netsmith.pipeline.design import run
+    from netsmith.pipeline.several import run_several
 
     with TerminalProgress() as progress:
-        answer = run(settings, path, progress=progress)
-    print_json(answer.result) if json else _show(answer.result, path)
-    if not answer.budget_met:
+        if len(asked) == 1:
+            answers = [run(asked[0], path, progress=progress)]
+        else:
+            answers = run_several(asked, path, progress=progress)
+    results = [answer.result for answer in answers]
+    if json:
+        print_json(results[0] if len(results) == 1 else results)
+    else:
+        for answer in answers:
+            _show(answer.result, answer.folder)
+        _show_matrix(results[0].get("matrix", []))
+    if not all(answer.budget_met for answer in answers):
         raise typer.Exit(BUDGET_MISSED)
 
 
@@ -108,3 +128,16 @@ def _show(result: dict[str, Any], folder: Path) -> None:
     else:
         typer.echo(f"BUDGET MISSED ({limits}): {'; '.join(result['reasons'])}")
     typer.echo(f"report: {folder / 'report.html'}")
+
+
+def _show_matrix(matrix: list[dict[str, Any]]) -> None:
+    """Print what the network of each device takes on each."""
+    devices = list(dict.fromkeys(item["device"] for item in matrix))
+    rows: dict[str, list[str]] = {}
+    for item in matrix:
+        cell = f"{milliseconds(item['latency_ms'])}, {100 * item['accuracy_exported']:.2f} %"
+        rows.setdefault(item["network"], []).append(cell)
+    if rows:
+        print_table(
+            ("network for", *(f"on {device}" for device in devices)), [[k, *v] for k, v in rows.items()]
+        )

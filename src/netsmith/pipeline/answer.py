@@ -86,6 +86,12 @@ class Design:
     def module(self) -> nn.Module:
         """The trained network with its preprocessing: uint8 pixels (N, C, H, W) -> logits (N, classes)."""
         described = read_json(self.folder / "arch.json")
+        return nn.Sequential(Normalize(described["mean"], described["std"]), self.network).eval()
+
+    @cached_property
+    def network(self) -> Network:
+        """The trained network alone: normalised images (N, C, H, W) -> logits (N, classes)."""
+        described = read_json(self.folder / "arch.json")
         network = Network(Plan.from_list(described["plan"]))
         path = self.folder / "model.safetensors"
         try:
@@ -94,7 +100,7 @@ class Design:
             network.load_state_dict(read_safetensors(path.read_bytes()))
         except (OSError, SafetensorError, RuntimeError) as error:
             raise FolderError(f"{path} does not hold the weights of arch.json: {error}") from None
-        return nn.Sequential(Normalize(described["mean"], described["std"]), network).eval()
+        return network.eval()
 
     @property
     def exported(self) -> Path:

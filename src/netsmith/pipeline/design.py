@@ -10,6 +10,7 @@ import math
 import platform
 import shlex
 import time
+from collections.abc import Sequence
 from dataclasses import fields
 from functools import partial
 from importlib import metadata
@@ -29,13 +30,14 @@ from netsmith.pipeline.finish import Finished, broken_limits, finish, training_r
 from netsmith.pipeline.folder import DesignFolder
 from netsmith.pipeline.progress import Progress, Silent
 from netsmith.pipeline.reach import Reach, fit_width
-from netsmith.pipeline.seek import Chooser, binding_costs, run_search, trial_step
-from netsmith.pipeline.settings import Settings
+from netsmith.pipeline.seek import Chooser, Quest, binding_costs, run_search, trial_step
+from netsmith.pipeline.settings import Settings, joined
 from netsmith.pipeline.tabled import TableDevice
 from netsmith.pipeline.work import Work
 from netsmith.report import write_report
 from netsmith.spaces.chain import ChainSpace
 from netsmith.spaces.mobilenetv2 import mobilenetv2
+from netsmith.supernet.search import ProxylessSearch
 from netsmith.train import fastest_threads
 from netsmith.trial import Trial
 
@@ -53,14 +55,26 @@ def run(settings: Settings, out: Path, *, source: Any = None, progress: Progress
     with DesignFolder(out, settings) as folder:
         work = Work(folder, settings.data if source is None else source, progress or Silent())
         if folder.journal.last("result") is None:
-            folder.journal.write("started", command=command_of(settings, out), versions=_versions())
+            begin(work, [settings], out)
             _design(work)
         write_report(out)
     return Design.load(out)
 
 
+def begin(work: Work, asked: Sequence[Settings], out: Path) -> None:
+    """Note the start of a design that is one of ``asked``, and the command that does them all in ``out``."""
+    work.journal.write("started", command=command_of(asked, out), versions=_versions())
+
+
 def _design(work: Work) -> None:
     """Everything from the reach of the space to the result."""
+    quest = quest_of(work)
+    work.progress.stage("Searching")
+    answer(quest, run_search([quest]))
+
+
+def quest_of(work: Work) -> Quest:
+    """Return what to search for: everything up to the search, read from the journal where it is known."""
     work.progress.stage("Reading the images")
     splits = work.splits
     if splits.skipped:
@@ -85,16 +99,20 @@ def _design(work: Work) -> None:
             f"the budget allows larger networks than --budget {work.settings.budget} can train; the search "
             f"aims at {target / 1e6:.3g} M multiply-adds. A longer --budget, or --epochs, may use more of it"
         )
-    work.progress.stage("Searching")
-    search = run_search(work, space, costs, target)
+    return Quest(work, reach, space, model, latency, figure, costs, target)
+
+
+def answer(quest: Quest, search: ProxylessSearch, number: int = 0) -> None:
+    """Choose, train, compare and measure what ``search`` found for its aim ``number``; write the result."""
+    work = quest.work
     work.progress.stage("Choosing among the best paths")
-    chooser = Chooser(work, search, figure, costs, latency, target)
+    chooser = Chooser(quest, search, number)
     ranked = chooser.choose()
-    networks, reasons = _train(work, chooser, space, ranked)
+    networks, reasons = _train(work, chooser, quest.space, ranked)
     best = networks[0]
     networks += list(baselines(work, chooser, training_recipe(work, best.plan)))
     work.progress.stage("Measuring everything")
-    conclude(work, space, model, reach, networks, reasons)
+    conclude(work, quest.space, quest.model, quest.reach, networks, reasons)
 
 
 def _fit(work: Work) -> Reach:
@@ -200,17 +218,19 @@ def _verify(work: Work, network: Finished) -> dict[str, Any]:
     return {"broken": broken(latency), "latency": latency.to_dict()}
 
 
-def command_of(settings: Settings, out: Path) -> str:
-    """Return the command that repeats a design."""
-    parts = ["netsmith", "design", settings.data]
-    for field in fields(settings):
-        value = getattr(settings, field.name)
+def command_of(asked: Sequence[Settings], out: Path) -> str:
+    """Return the command that repeats a design, or the designs for several devices."""
+    values = joined(asked)
+    parts = ["netsmith", "design", values.pop("data")]
+    for field in fields(Settings):
+        value = values.get(field.name)
         if field.name == "data" or value == field.default:
             continue
         if field.name == "stages":  # no option holds them: design.toml does
             return shlex.join(["netsmith", "design", "--config", str(out / "design.toml"), "--out", str(out)])
         option = f"--{field.name.replace('_', '-')}"
-        parts += [option] if value is True else [option, str(value)]
+        for each in value if isinstance(value, list) else [value]:
+            parts += [option] if each is True else [option, str(each)]
     return shlex.join([*parts, "--out", str(out)])
 
 

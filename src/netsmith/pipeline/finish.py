@@ -99,7 +99,7 @@ def finish(
         plan=plan,
         arch=arch,
         module=module,
-        model=_export(work, module, name),
+        model=export_network(work, module, name),
         validation_accuracy=outcome.last.accuracy,
         train_seconds=outcome.seconds,
     )
@@ -148,8 +148,8 @@ def broken_limits(work: Work, figures: Mapping[str, Any]) -> str:
     return work.budget.broken({name: figures[name] for name in names if figures.get(name) is not None})
 
 
-def _export(work: Work, module: Network, name: str) -> bytes:
-    """Export with what a user of the file must know inside it."""
+def export_network(work: Work, module: Network, name: str) -> bytes:
+    """Export for the device of ``work``, with what a user of the file must know inside it."""
     splits = work.splits
     metadata = {
         "netsmith.network": name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal, cast
 
 import torch
@@ -13,10 +14,11 @@ from netsmith.costs import Costs
 from netsmith.data import batch_generator
 from netsmith.devices.device import WEIGHT_BYTES
 from netsmith.errors import BudgetError
+from netsmith.latency.model import LatencyModel
 from netsmith.nn.count import count_plan
 from netsmith.nn.network import Network
 from netsmith.nn.preprocess import Normalize
-from netsmith.pipeline.reach import shallow
+from netsmith.pipeline.reach import Reach, shallow
 from netsmith.pipeline.work import EVALUATION_BATCH, SEARCH_BATCH, Work
 from netsmith.plan import Block, Plan
 from netsmith.search.additive import AdditiveCost
@@ -43,15 +45,35 @@ MARGIN = 0.98
 LEAST_USE = 0.95
 
 
-def search_recipe(work: Work, space: ChainSpace, costs: PathCosts, target: float) -> tuple[SearchRecipe, int]:
+@dataclass(frozen=True)
+class Quest:
+    """What is searched for on one device: archs of ``space`` whose ``figure`` is at most ``target``.
+
+    ``costs`` are those of the figure, ``latency`` those of the milliseconds.
+    """
+
+    work: Work
+    reach: Reach
+    space: ChainSpace
+    model: LatencyModel
+    latency: Costs
+    figure: str
+    costs: Costs
+    target: float
+
+
+def search_recipe(quests: Sequence[Quest]) -> tuple[SearchRecipe, int]:
     """Return the recipe of the search and the images of an epoch (0 for all).
 
-    Its weight steps may cost what one training of an arch of its first distribution costs.
+    Its weight steps may cost what one training of an arch of its first distributions costs.
     """
-    asked = work.settings
-    paths = Paths(space, torch.Generator().manual_seed(asked.seed))
-    paths.aim(costs, target)
-    macs = int(PathCosts.of(*_counted(space, "macs", 1)).expected(paths.probabilities().detach()))
+    first = quests[0]
+    work, asked = first.work, first.work.settings
+    counted, macs = PathCosts.of(*_counted(first.space, "macs", 1)), 0
+    for quest in quests:
+        paths = Paths(quest.space, torch.Generator().manual_seed(asked.seed))
+        paths.aim(PathCosts.of(*quest.costs), quest.target)
+        macs += int(counted.expected(paths.probabilities().detach())) // len(quests)
     fitted = fit_recipe(len(work.splits.train), macs, asked.budget, epochs=asked.search_epochs)
     epochs = fitted.epochs
     recipe = SearchRecipe(
@@ -98,19 +120,24 @@ def binding_costs(work: Work, space: ChainSpace, latency: Costs) -> tuple[str, C
     return name, tables[name], limits[name] * MARGIN
 
 
-def run_search(work: Work, space: ChainSpace, costs: Costs, target: float) -> ProxylessSearch:
-    """Train the supernet and its path probabilities, from the checkpoint where there is one."""
+def run_search(quests: Sequence[Quest]) -> ProxylessSearch:
+    """Train a supernet and the path probabilities of every quest, from the checkpoint where there is one.
+
+    The quests are for one space. Images, seed, effort and the checkpoint are those of the first.
+    """
+    work, space = quests[0].work, quests[0].space
     asked, splits = work.settings, work.splits
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    path_costs = PathCosts.of(*costs)
-    recipe, epoch_images = search_recipe(work, space, path_costs, target)
-    search = ProxylessSearch(space, path_costs, target, recipe, asked.seed, device)
-    written = {record["epoch"] for record in work.journal.all("search_epoch")}
+    targets = [(PathCosts.of(*quest.costs), quest.target) for quest in quests]
+    recipe, epoch_images = search_recipe(quests)
+    search = ProxylessSearch(space, targets, recipe, asked.seed, device)
+    written = [{r["epoch"] for r in quest.work.journal.all("search_epoch")} for quest in quests]
 
     def on_epoch(figures: SearchEpoch) -> None:
-        if figures.epoch not in written:
-            work.journal.write("search_epoch", **figures.to_dict())
-        note = f"loss {figures.loss:.3f}, expected {figures.expected_ms:.4g} of {target:.4g}"
+        quest = quests[figures.aim]
+        if figures.epoch not in written[figures.aim]:
+            quest.work.journal.write("search_epoch", **figures.to_dict())
+        note = f"loss {figures.loss:.3f}, expected {figures.expected_ms:.4g} of {quest.target:.4g}"
         work.progress.update(figures.epoch + 1, recipe.epochs, note)
 
     policy = work.policy(recipe.epochs * (epoch_images or len(splits.train)) / len(splits.train))
@@ -126,12 +153,13 @@ def run_search(work: Work, space: ChainSpace, costs: Costs, target: float) -> Pr
 class Chooser:
     """Finds archs that keep the budget by measurement, and ranks them by accuracy on validation."""
 
-    def __init__(
-        self, work: Work, search: ProxylessSearch, figure: str, costs: Costs, latency: Costs, target: float
-    ) -> None:
-        self.work, self.search, self.figure, self.target = work, search, figure, target
-        self.costs, self.latency = AdditiveCost(*costs), AdditiveCost(*latency)
-        self.open = OpenPaths(search.paths, self.costs)
+    def __init__(self, quest: Quest, search: ProxylessSearch, number: int = 0) -> None:
+        """Choose among the paths of the aim ``number`` of ``search``, which is that of the quest."""
+        work = self.work = quest.work
+        self.search, self.figure, self.target = search, quest.figure, quest.target
+        self.paths = search.aims[number].paths
+        self.costs, self.latency = AdditiveCost(*quest.costs), AdditiveCost(*quest.latency)
+        self.open = OpenPaths(self.paths, self.costs)
         self._normalize = Normalize(work.splits.mean, work.splits.std)
         splits = work.splits
         images = splits.validation
@@ -208,7 +236,7 @@ class Chooser:
     def _derive(self, limit: float, round_number: int) -> list[Arch]:
         number = SCORED[self.work.settings.budget]
         seed = self.work.settings.seed * 1009 + round_number
-        return derive(self.search.paths, self.costs, limit, number, seed, least_use=LEAST_USE)
+        return derive(self.paths, self.costs, limit, number, seed, least_use=LEAST_USE)
 
     def _close(self, trial: Trial) -> bool:
         """Whether the measured latency is so close to the limit that another measurement may be over it."""

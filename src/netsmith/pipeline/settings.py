@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -103,8 +104,8 @@ class Settings:
         return Budget(**{_LIMITS[k]: read_quantity(v, _LIMITS[k]) for k, v in asked.items() if v is not None})
 
     def to_toml(self) -> str:
-        """Return the settings as a TOML document; :func:`read_settings` reads it back."""
-        return tomli_w.dumps({k: _plain(v) for k, v in asdict(self).items() if v is not None})
+        """Return the settings as a TOML document; :func:`read_toml` reads it back."""
+        return to_toml([self])
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Settings:
@@ -136,17 +137,67 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise SettingsError(f"cannot read settings from {path}: {error}") from None
 
 
-def merge(config: Mapping[str, Any], options: Mapping[str, Any]) -> Settings:
-    """Join a file's values and the options given beside it.
+def merge(config: Mapping[str, Any], options: Mapping[str, Any]) -> list[Settings]:
+    """Join a file's values and the options given beside it: the settings of each device that is asked for.
 
     The same setting in both is an error even where the values agree, so that there is one place to look.
+    ``device`` may be a list, and a limit then be text such as ``"A=1ms,B=2ms"``, one for each.
     """
     both = sorted(set(config) & set(options))
     if both:
         raise SettingsError(
             f"given both in the configuration file and as options: {', '.join(both)}; give each once"
         )
-    return Settings.from_mapping({**config, **options})
+    values = {**config, **options}
+    devices = values.get("device")
+    if not isinstance(devices, list | tuple):
+        return [Settings.from_mapping(values)]
+    if not devices or not all(isinstance(device, str) for device in devices):
+        raise SettingsError(f"device names one device, or several in a list of texts; got {devices!r:.100}")
+    return [
+        Settings.from_mapping({**values, "device": device, **_limits_of(device, devices, values)})
+        for device in devices
+    ]
+
+
+def joined(asked: Sequence[Settings]) -> dict[str, Any]:
+    """Return what :func:`merge` makes these settings of, which differ in device and limits alone."""
+    if len(asked) == 1:
+        return asdict(asked[0])
+    rows, values = [asdict(settings) for settings in asked], asdict(asked[0])
+    values["device"] = [settings.device for settings in asked]
+    for name in _LIMITS:
+        if any(row[name] != values[name] for row in rows):
+            values[name] = ",".join(f"{row['device']}={row[name]}" for row in rows)
+    return values
+
+
+def to_toml(asked: Sequence[Settings]) -> str:
+    """Return the settings of one device or several as a TOML document."""
+    return tomli_w.dumps({k: _plain(v) for k, v in joined(asked).items() if v is not None})
+
+
+def _limits_of(device: str, devices: Sequence[str], values: Mapping[str, Any]) -> dict[str, str]:
+    """The limits in ``values`` that say something for each of ``devices``, as those of one."""
+    names = "|".join(re.escape(name) for name in sorted(devices, key=len, reverse=True))
+    found = {}
+    for limit in _LIMITS:
+        text = values.get(limit)
+        if not isinstance(text, str) or "=" not in text:
+            continue
+        if not re.fullmatch(rf"(?:(?:{names})=[^,=]+(?:,(?!$)|$))+", text):
+            raise SettingsError(
+                f"{limit} of several devices is one limit for all, or one for each such as "
+                f"'{','.join(f'{name}=...' for name in devices)}'; got {text!r:.200}"
+            )
+        given = re.findall(rf"({names})=([^,=]+)(?:,|$)", text)
+        if sorted(name for name, _ in given) != sorted(devices):
+            raise SettingsError(
+                f"{limit} says something of {', '.join(name for name, _ in given)}; say it once of each of "
+                f"{', '.join(devices)}"
+            )
+        found[limit] = dict(given)[device]
+    return found
 
 
 def _read_stages(rows: Any) -> tuple[tuple[int, int, int], ...]:
@@ -169,6 +220,6 @@ def _read_stage(row: Any) -> tuple[int, int, int]:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
     return value

@@ -25,7 +25,7 @@ _NUMBERS = (
     "total_seconds", "test_images",
 )  # fmt: skip
 _OBJECTS = ("baselines", "budget", "device_fingerprint", "latency_ms_spread", "arch", "figures")
-_LISTS = ("front", "reasons", "warnings", "label_names", "confusion")
+_LISTS = ("front", "reasons", "warnings", "label_names", "confusion", "matrix")
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def read_folder(path: Path) -> Folder:
     _check_network(result, path / "result.json")
     for network in result.get("baselines", {}).values():
         _check_network(network, path / "result.json")
-    for candidate in result.get("front", []):
+    for candidate in (*result.get("front", []), *result.get("matrix", [])):
         _check_network(candidate, path / "result.json")
     _check_arch(arch, path / "arch.json")
     return Folder(path.resolve().name, result, arch, _read_settings(path / "design.toml"), events)

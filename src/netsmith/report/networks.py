@@ -172,3 +172,35 @@ def _from_trial(key: str, trial: Mapping[str, Any], on_front: bool) -> Candidate
 
 def _sorted(found: Iterable[Candidate]) -> list[Candidate]:
     return sorted(found, key=lambda c: (c.any_ms is None, c.any_ms or 0.0, c.name))
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """What the network of one device does on another: latency in milliseconds, accuracy 0..1."""
+
+    device: str
+    latency_ms: float | None
+    accuracy: float | None
+    own: bool
+    """Whether it was designed for this device."""
+    fastest: bool
+    """Whether no network of the matrix is faster on this device."""
+
+
+def matrix(folder: Folder) -> dict[str, list[Elsewhere]]:
+    """Return, by the device that each network was designed for, what it does on every device."""
+    cells = [(str(c.get("network")), str(c.get("device")), c) for c in folder.result.get("matrix", [])]
+    least: dict[str, float] = {}
+    for _, device, cell in cells:
+        found = number(cell.get("latency_ms"))
+        if found is not None:
+            least[device] = min(found, least.get(device, found))
+    rows: dict[str, list[Elsewhere]] = {}
+    for network, device, cell in cells:
+        latency_ms = number(cell.get("latency_ms"))
+        accuracy = number(cell.get("accuracy_exported"))
+        fastest = latency_ms is not None and latency_ms == least[device]
+        rows.setdefault(network, []).append(
+            Elsewhere(device, latency_ms, accuracy, network == device, fastest)
+        )
+    return rows

@@ -109,6 +109,7 @@ def _context(folder: Folder) -> dict[str, Any]:
         "labels": story.label_names(folder),
         "trained": networks.trained(folder),
         "candidates": networks.candidates(folder),
+        "matrix": networks.matrix(folder),
         "drawing": draw(folder),
         "archs": _archs(folder),
         "reach": folder.all("reach"),

@@ -1,10 +1,14 @@
-"""The whole search: warm-up, alternating weight and architecture steps, pruning of paths, checkpoints."""
+"""The whole search: warm-up, alternating weight and architecture steps, pruning of paths, checkpoints.
+
+The weights of one supernet may serve several devices: each has path probabilities of its own, which are moved
+towards its own latency, and weight steps take their paths from each in turn.
+"""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
@@ -19,9 +23,9 @@ from netsmith.errors import TrainingError
 from netsmith.nn.average import Average
 from netsmith.nn.network import Network
 from netsmith.spaces.chain import ChainSpace
-from netsmith.supernet.objective import Multiplier, PathCosts, add_linear, mul_log, reward
-from netsmith.supernet.paths import Paths
-from netsmith.supernet.proxyless import Reinforce, gradient_step, weight_step
+from netsmith.supernet.aim import Aim
+from netsmith.supernet.objective import PathCosts
+from netsmith.supernet.proxyless import weight_step
 from netsmith.supernet.recipe import SearchRecipe
 from netsmith.supernet.supernet import Supernet
 
@@ -36,8 +40,6 @@ class Batches(Protocol):
         """How many batches an epoch has."""
 
 
-ALPHA_TRAVEL = 30.0
-ALPHA_LR_LIMITS = (1e-3, 0.1)
 LR_START = 0.05  # of the search: how long the rate rises
 AVERAGE_SPAN = 0.08  # of the search: the steps that the average of the weights looks back over
 AVERAGE_EVERY = 4  # steps: the average costs a pass over all weights
@@ -45,8 +47,9 @@ AVERAGE_EVERY = 4  # steps: the average costs a pass over all weights
 
 @dataclass(frozen=True, slots=True)
 class SearchEpoch:
-    """What one epoch of a search did; ``probabilities`` is one row an edge."""
+    """What one epoch of a search did for one of its aims; ``probabilities`` is one row an edge."""
 
+    aim: int
     epoch: int
     phase: str
     loss: float
@@ -64,41 +67,35 @@ class SearchEpoch:
 
 
 class ProxylessSearch:
-    """Trains a supernet and its path probabilities towards a latency.
+    """Trains a supernet and, for each of ``targets``, path probabilities towards a latency.
 
-    ``costs`` are those of the device's table in milliseconds; ``target_ms`` is what the expected latency
-    moves to. Everything random is a function of ``seed`` and the epoch, so that a search that was killed
-    goes on from its last checkpoint to the same answer.
+    A target is a device's costs and the milliseconds to aim at; see :class:`netsmith.supernet.aim.Aim`.
+    Everything random is a function of ``seed`` and the epoch, so that a search that was killed goes on from
+    its last checkpoint to the same answer.
     """
 
     def __init__(
         self,
         space: ChainSpace,
-        costs: PathCosts,
-        target_ms: float,
+        targets: Sequence[tuple[PathCosts, float]],
         recipe: SearchRecipe,
         seed: int,
         device: str | torch.device = "cpu",
     ) -> None:
-        self.space, self.costs, self.target_ms = space, costs, target_ms
+        self.space = space
         self.recipe, self.seed, self.device = recipe, seed, torch.device(device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.supernet = Supernet(space, recipe.weights).to(self.device)
         self.supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = Average(self.supernet, 0.5)
-        self.paths = Paths(space, torch.Generator().manual_seed(seed))
-        self.paths.aim(costs, target_ms)
+        self.aims = [Aim(space, costs, target_ms, recipe, seed) for costs, target_ms in targets]
         self.optimizer = torch.optim.SGD(
             _decay_groups(self.supernet, recipe.weight_decay),
             lr=recipe.lr,
             momentum=recipe.momentum,
             nesterov=recipe.momentum > 0,
         )
-        # Beta 0: a path that was not sampled has no gradient and must not move on old momentum.
-        self.alpha_optimizer = torch.optim.Adam(self.paths.parameters(), lr=1e-3, betas=(0.0, 0.999))
-        self.multiplier = Multiplier(recipe.latency_weight)
-        self.reinforce = Reinforce(recipe.samples)
         self.finished_epochs = 0
 
     def run(
@@ -111,24 +108,23 @@ class ProxylessSearch:
     ) -> None:
         """Search to the end, from ``checkpoint_path`` where it holds an unfinished search.
 
-        Weights learn from ``train``, alpha from ``validation``. Raises :class:`TrainingError` where the loss
-        is not a number.
+        ``on_epoch`` hears of every aim. Weights learn from ``train``, alpha from ``validation``. Raises
+        :class:`TrainingError` where the loss is not a number.
         """
         if checkpoint_path is not None and checkpoint_path.exists():
             self._restore(checkpoint_path)
         span = AVERAGE_SPAN * len(train) * self.recipe.epochs / AVERAGE_EVERY
         self.average.decay = span / (span + 1)
         steps = len(train) * (self.recipe.epochs - self.recipe.warmup_epochs) // self.recipe.alpha_every
-        low, high = ALPHA_LR_LIMITS
-        scaled = min(high, max(low, ALPHA_TRAVEL / max(1, steps)))
-        for group in self.alpha_optimizer.param_groups:
-            group["lr"] = self.recipe.alpha_lr or scaled
+        for aim in self.aims:
+            aim.plan_steps(steps)
         while self.finished_epochs < self.recipe.epochs:
             figures = self._epoch(train, validation)
             self.finished_epochs += 1
             if checkpoint_path is not None:
                 self._save(checkpoint_path)
-            on_epoch(figures)
+            for each in figures:
+                on_epoch(each)
 
     def extract(self, arch: Arch) -> Network:
         """Return the network of ``arch`` with the average of the supernet's weights.
@@ -137,25 +133,27 @@ class ProxylessSearch:
         """
         return cast(Supernet, self.average.module).extract(arch)
 
-    def _epoch(self, train: Batches, validation: Batches) -> SearchEpoch:
+    def _epoch(self, train: Batches, validation: Batches) -> list[SearchEpoch]:
         """One epoch of weight steps, with architecture steps between them after the warm-up."""
         started, epoch, recipe = time.perf_counter(), self.finished_epochs, self.recipe
         warming = epoch < recipe.warmup_epochs
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         judged = _endless(validation, epoch * len(train))
-        losses, arch_losses = [], []
+        losses: list[float] = []
+        arch_losses: list[list[float]] = [[] for _ in self.aims]
         self.supernet.train()
         for step, (x, y) in enumerate(train.epoch(epoch)):
             done = epoch * len(train) + step
             self._set_lr(done / (recipe.epochs * len(train)))
-            arch = self.paths.sample(generator)
+            arch = self.aims[done % len(self.aims)].paths.sample(generator)
             losses.append(weight_step(self.supernet, arch, self.optimizer, x, y, self._loss))
             self._check(losses[-1], step)
             if done % AVERAGE_EVERY == 0:
                 self.average.update(self.supernet, done // AVERAGE_EVERY)
             if not warming and step % recipe.alpha_every == 0:
-                arch_losses.append(self._arch_step(*next(judged), generator))
-                self._check(arch_losses[-1], step)
+                for aim, found in zip(self.aims, arch_losses, strict=True):
+                    found.append(aim.step(self.supernet, *next(judged), generator))
+                    self._check(found[-1], step)
         if not warming and recipe.prune_below > 0:
             self._prune()
         return self._figures(warming, losses, arch_losses, time.perf_counter() - started)
@@ -170,43 +168,16 @@ class ProxylessSearch:
     def _loss(self, logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return F.cross_entropy(logits, y, label_smoothing=self.recipe.label_smoothing)
 
-    def _arch_step(self, x: torch.Tensor, y: torch.Tensor, generator: torch.Generator) -> float:
-        """Move alpha once, then the multiplier by where the expected latency now is."""
-        if self.recipe.update == "gradient":
-            loss = gradient_step(
-                self.supernet, self.paths, self.alpha_optimizer, x, y, self.costs, self._objective, generator
-            )
-        else:
-            accuracy = self.reinforce.step(
-                self.supernet, self.paths, self.alpha_optimizer, x, y, self._reward, generator
-            )
-            loss = 1 - accuracy
-        self.multiplier.update(self._expected(), self.target_ms)
-        return loss
-
-    def _objective(self, cross_entropy: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
-        if self.recipe.latency_term == "mul":
-            return mul_log(cross_entropy, expected, self.target_ms)
-        return add_linear(cross_entropy, expected, self.target_ms, self._weight())
-
-    def _reward(self, arch: Arch, accuracy: float) -> float:
-        cost = self.costs.of_choices(arch.choices)
-        if self.recipe.latency_term == "mul":
-            return reward(accuracy, cost, self.target_ms)
-        return accuracy - self._weight() * (cost - self.target_ms) / self.target_ms
-
-    def _weight(self) -> float:
-        """The weight of latency: fixed, or the multiplier that drives it to the target."""
-        adaptive = self.recipe.latency_term == "adaptive"
-        return self.multiplier.value if adaptive else self.recipe.latency_weight
-
-    def _expected(self) -> float:
-        return float(self.costs.expected(self.paths.probabilities().detach()))
-
     def _prune(self) -> None:
-        """Drop the paths that are all but closed, their weights and the optimiser's state of them."""
-        uniform = 1 / self.paths.open.shape[1]
-        self._keep(self.paths.prune(self.recipe.prune_below * uniform))
+        """Drop the paths that are all but closed, and what none needs any more of weights and their state."""
+        for aim in self.aims:
+            aim.paths.prune(self.recipe.prune_below / aim.paths.open.shape[1])
+        self._keep(self._open())
+
+    def _open(self) -> list[list[int]]:
+        """The candidates of each edge that some aim still has open."""
+        either = torch.stack([aim.paths.open for aim in self.aims]).any(0)
+        return [row.nonzero()[:, 0].tolist() for row in either]
 
     def _keep(self, kept: list[list[int]]) -> None:
         self.supernet.keep(kept)
@@ -223,38 +194,40 @@ class ProxylessSearch:
             group["lr"] = self.recipe.lr * min(1.0, (progress + 1e-3) / LR_START)
 
     def _figures(
-        self, warming: bool, losses: list[float], arch_losses: list[float], seconds: float
-    ) -> SearchEpoch:
-        rows = zip(self.paths.probabilities().tolist(), self.space.edges, strict=True)
-        return SearchEpoch(
-            epoch=self.finished_epochs,
-            phase="warm-up" if warming else "search",
-            loss=sum(losses) / len(losses),
-            arch_loss=sum(arch_losses) / len(arch_losses) if arch_losses else None,
-            expected_ms=self._expected(),
-            multiplier=self._weight(),
-            entropy=self.paths.entropy(),
-            probabilities=[row[: len(options)] for row, options in rows],
-            open_paths=int(self.paths.open.sum()),
-            seconds=seconds,
-        )
+        self, warming: bool, losses: list[float], arch_losses: list[list[float]], seconds: float
+    ) -> list[SearchEpoch]:
+        found = []
+        for number, (aim, of_aim) in enumerate(zip(self.aims, arch_losses, strict=True)):
+            rows = zip(aim.paths.probabilities().tolist(), self.space.edges, strict=True)
+            figures = SearchEpoch(
+                aim=number,
+                epoch=self.finished_epochs,
+                phase="warm-up" if warming else "search",
+                loss=sum(losses) / len(losses),
+                arch_loss=sum(of_aim) / len(of_aim) if of_aim else None,
+                expected_ms=aim.expected(),
+                multiplier=aim.weight(),
+                entropy=aim.paths.entropy(),
+                probabilities=[row[: len(options)] for row, options in rows],
+                open_paths=int(aim.paths.open.sum()),
+                seconds=seconds,
+            )
+            found.append(figures)
+        return found
 
     def _save(self, path: Path) -> None:
         names = {p: name for name, p in self.supernet.named_parameters()}
         tensors = {f"supernet.{k}": v for k, v in self.supernet.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.module.state_dict().items()}
-        tensors |= {f"paths.{k}": v for k, v in self.paths.state_dict().items()}
         for parameter, state in self.optimizer.state.items():
             if state.get("momentum_buffer") is not None:
                 tensors[f"momentum.{names[cast(torch.nn.Parameter, parameter)]}"] = state["momentum_buffer"]
-        for key, value in self.alpha_optimizer.state.get(self.paths.alpha, {}).items():
-            tensors[f"adam.{key}"] = torch.as_tensor(value)
-        meta = {
-            "space": self.space.id,
-            "finished_epochs": self.finished_epochs,
-            "multiplier": [self.multiplier.integral, self.multiplier.value],
-            "baseline": self.reinforce.baseline,
-        }
+        aims = []
+        for number, aim in enumerate(self.aims):
+            state, figures = aim.state()
+            tensors |= {f"aim{number}.{k}": v for k, v in state.items()}
+            aims.append(figures)
+        meta = {"space": self.space.id, "finished_epochs": self.finished_epochs, "aims": aims}
         checkpoint.save(path, tensors, meta)
 
     def _restore(self, path: Path) -> None:
@@ -263,8 +236,14 @@ class ProxylessSearch:
         for key, value in tensors.items():
             part, _, name = key.partition(".")
             parts.setdefault(part, {})[name] = value
-        checkpoint.load_module(self.paths, parts["paths"])
-        self._keep([row.nonzero()[:, 0].tolist() for row in self.paths.open])
+        if len(meta["aims"]) != len(self.aims):
+            raise TrainingError(
+                f"{path} is of a search for {len(meta['aims'])} devices, not for {len(self.aims)}; run the "
+                "command that began it"
+            )
+        for number, (aim, figures) in enumerate(zip(self.aims, meta["aims"], strict=True)):
+            aim.restore(parts[f"aim{number}"], figures)
+        self._keep(self._open())
         checkpoint.load_module(self.supernet, parts["supernet"])
         checkpoint.load_module(self.average.module, parts["average"])
         parameters = dict(self.supernet.named_parameters())
@@ -272,11 +251,7 @@ class ProxylessSearch:
             # In the parameter's own layout: another order of the same sums ends in other last bits.
             momentum = torch.empty_like(parameters[name]).copy_(value)
             self.optimizer.state[parameters[name]]["momentum_buffer"] = momentum
-        if "adam" in parts:
-            self.alpha_optimizer.state[self.paths.alpha] = dict(parts["adam"])
         self.finished_epochs = int(meta["finished_epochs"])
-        self.multiplier.integral, self.multiplier.value = meta["multiplier"]
-        self.reinforce.baseline = meta["baseline"]
 
 
 def _endless(batches: Batches, start: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
