@@ -34,19 +34,24 @@ from netsmith.spaces.chain import ChainSpace
 from netsmith.spaces.mbconv import mbconv
 
 DEVICES = ("onnxruntime", "onnxruntime:precision=int8", "openvino", "litert", "litert:precision=int8", "mnn")
-SHAPE, CLASSES, HELDOUT, REPEATED = (3, 32, 32), 10, 30, 8
+SHAPE, CLASSES, FITTED, HELDOUT, REPEATED = (3, 32, 32), 10, 60, 30, 8
+NETWORKS_S = 120.0
 
 
 def profiled(space: ChainSpace, bench: Bench, path: Path, seed: int) -> Record:
     """The model by the device's own table, kept at ``path``: its error and seconds, and that of measuring."""
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        model = profile(space, bench, store=TableCache(Path(folder)), heldout_networks=HELDOUT, seed=seed)
+        model = profile(
+            space, bench, store=TableCache(Path(folder)), fit_networks=FITTED, heldout_networks=HELDOUT,
+            networks_s=NETWORKS_S, seed=seed,
+        )  # fmt: skip
         seconds = time.perf_counter() - started
     path.parent.mkdir(parents=True, exist_ok=True)
     write_model(path, model)
     heldout = model.heldout
-    by = {p: fit_model(space, model.table, p, heldout_networks=HELDOUT, seed=seed) for p in PREDICTORS}
+    numbers = {"fit_networks": FITTED, "heldout_networks": HELDOUT}
+    by = {p: fit_model(space, model.table, p, **numbers, seed=seed) for p in PREDICTORS}
     return {
         "error": heldout.error,
         "spearman": heldout.spearman,

@@ -112,6 +112,28 @@ def _processor() -> str:
     return next(names, platform.processor())
 
 
+def part_of(data: Path, images: int, path: Path) -> Path:
+    """Write a part of the training images and all test images as one .npz, once."""
+    import numpy as np
+    import torch
+
+    from netsmith.data import batch_generator, load
+
+    if not path.exists():
+        loaded = load(data)
+        assert loaded.test is not None
+        chosen = torch.randperm(len(loaded.train), generator=batch_generator(0, "part"))[:images]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(
+            path,
+            images=loaded.train.fetch(chosen).permute(0, 2, 3, 1).numpy(),
+            labels=loaded.train.labels[chosen].numpy(),
+            test_images=loaded.test.fetch(torch.arange(len(loaded.test))).permute(0, 2, 3, 1).numpy(),
+            test_labels=loaded.test.labels.numpy(),
+        )
+    return path
+
+
 def alternate(runs: Sequence[Callable[[], float]], repeats: int, warmups: int = 2) -> list[list[float]]:
     """Call the runs in turn, each giving its own time, ``repeats`` rounds; return each one's times."""
     for _ in range(warmups):

@@ -15,14 +15,11 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import numpy as np
-import torch
-from harness import Figure, Record, Records, parser, publish
+from harness import Figure, Record, Records, parser, part_of, publish
 from rich.console import Console
 from rich.table import Table
 
 from netsmith.arch import Arch
-from netsmith.data import batch_generator, load
 from netsmith.nn.runtime import keep_memory
 from netsmith.pipeline.design import quest_of, run
 from netsmith.pipeline.folder import DesignFolder
@@ -41,23 +38,6 @@ MODES: dict[str, dict[str, str]] = {
     "reinforce": {"update": "reinforce"},
     "scratch": {"start": "scratch"},
 }
-
-
-def part_of(data: Path, images: int, path: Path) -> Path:
-    """Write a part of the training images and all test images as one .npz, once."""
-    if not path.exists():
-        loaded = load(data)
-        assert loaded.test is not None
-        chosen = torch.randperm(len(loaded.train), generator=batch_generator(0, "part"))[:images]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(
-            path,
-            images=loaded.train.fetch(chosen).permute(0, 2, 3, 1).numpy(),
-            labels=loaded.train.labels[chosen].numpy(),
-            test_images=loaded.test.fetch(torch.arange(len(loaded.test))).permute(0, 2, 3, 1).numpy(),
-            test_labels=loaded.test.labels.numpy(),
-        )
-    return path
 
 
 def design(settings: Settings, folder: Path) -> Record:

@@ -18,6 +18,12 @@ def profile(
     input_: Annotated[str, typer.Option("--input", help="channels x height x width")] = "3x32x32",
     classes: Annotated[int, typer.Option(min=2, help="labels to tell apart")] = 10,
     width: Annotated[float, typer.Option(help="width of the space")] = 1.0,
+    networks: Annotated[
+        int, typer.Option(min=8, max=1000, help="whole networks to fit the predictor to")
+    ] = 40,
+    seconds: Annotated[
+        float, typer.Option(min=5, max=3600, help="most seconds to time them, and those held out")
+    ] = 50.0,
     save: Annotated[
         str | None, typer.Option(help="where to write the table: FILE.json, or a name for table:NAME")
     ] = None,
@@ -56,7 +62,9 @@ def profile(
             progress.warn(warning)
         progress.stage(f"Profiling {chosen.id}")
         if known is None:
-            model = build(chosen, bench, on_progress=progress.update)
+            model = build(
+                chosen, bench, fit_networks=networks, networks_s=seconds, on_progress=progress.update
+            )
         else:
             transferred = transfer(chosen, bench, known, on_progress=progress.update)
             model = transferred.model
@@ -74,7 +82,9 @@ def profile(
     ]
     print_table((f"block on {bench.device.name}", "ms alone", "ms in a network"), rows, title=chosen.id)
     if known is None:
-        tried = {name: fit_model(chosen, model.table, name).heldout for name in PREDICTORS}
+        tried = {
+            name: fit_model(chosen, model.table, name, fit_networks=networks).heldout for name in PREDICTORS
+        }
         rows = [[name, f"{100 * h.error:.1f} %", f"{h.spearman:.3f}"] for name, h in tried.items()]
         print_table(("predictor", "mean error", "rank correlation"), rows, title="On networks held out")
     typer.echo(model.correction.describe())

@@ -21,8 +21,8 @@ from netsmith.plan import Block, Plan
 _CALL = "call"
 # How many are timed in turn; what was measured is kept after each group. A restless machine shifts groups
 # of networks against each other (Spearman 0.78 to 0.94 in groups of 14, 0.98 in one): they need one.
-_BLOCKS_A_GROUP, _NETWORKS_A_GROUP = 40, 80
-_BLOCKS_LIMIT_S, _NETWORKS_LIMIT_S = 12.0, 50.0
+_BLOCKS_A_GROUP, _NETWORKS_A_GROUP = 40, 160
+_BLOCKS_LIMIT_S, NETWORKS_LIMIT_S = 12.0, 50.0
 _WIDTH, _LEAST_ROUNDS = 0.01, 30
 # Networks of a space that are timed again before its rows are reused, and how far off their median may be. A
 # busy neighbour moves it by 5 % against the reference within minutes; another host moved it by 15 %.
@@ -86,10 +86,12 @@ class Measuring:
             table = self._blocks(table, group)
         return table
 
-    def networks(self, table: LatencyTable, plans: Sequence[Plan]) -> LatencyTable:
-        """Measure whole networks."""
+    def networks(
+        self, table: LatencyTable, plans: Sequence[Plan], limit_s: float = NETWORKS_LIMIT_S
+    ) -> LatencyTable:
+        """Measure whole networks, each group for at most ``limit_s`` seconds."""
         for group in _groups(plans, _NETWORKS_A_GROUP):
-            table = self._networks(table, group)
+            table = self._networks(table, group, limit_s)
         return table
 
     def _blocks(self, table: LatencyTable, blocks: Sequence[Block]) -> LatencyTable:
@@ -101,9 +103,9 @@ class Measuring:
             table = replace(table, call_ms=timed[_CALL].median_ms)
         return self._keep(table, {b.key: _row((b,), timed[b.key]) for b in blocks}, {}, "blocks")
 
-    def _networks(self, table: LatencyTable, plans: Sequence[Plan]) -> LatencyTable:
+    def _networks(self, table: LatencyTable, plans: Sequence[Plan], limit_s: float) -> LatencyTable:
         subjects: dict[str, Subject] = {network_key(plan.blocks): _subject(plan) for plan in plans}
-        timed = self._time(subjects, _NETWORKS_LIMIT_S)
+        timed = self._time(subjects, limit_s)
         rows = {network_key(p.blocks): _row(p.blocks, timed[network_key(p.blocks)]) for p in plans}
         return self._keep(table, {}, rows, "networks")
 

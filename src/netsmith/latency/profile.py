@@ -16,7 +16,7 @@ import numpy as np
 from netsmith.latency.cache import TableCache, TableStore
 from netsmith.latency.fit import Predictor, block_sums, fit, kinds_of, measured_ms
 from netsmith.latency.heldout import HeldOut
-from netsmith.latency.measuring import Measuring, OnProgress, Timer, without_moved
+from netsmith.latency.measuring import NETWORKS_LIMIT_S, Measuring, OnProgress, Timer, without_moved
 from netsmith.latency.model import LatencyModel
 from netsmith.latency.networks import choose_networks
 from netsmith.latency.regression import Networks
@@ -35,6 +35,7 @@ def profile(
     store: TableStore | None = None,
     fit_networks: int = FIT_NETWORKS,
     heldout_networks: int = HELDOUT_NETWORKS,
+    networks_s: float = NETWORKS_LIMIT_S,
     seed: int = 0,
     on_progress: OnProgress = lambda done, total, note: None,
 ) -> LatencyModel:
@@ -42,7 +43,8 @@ def profile(
 
     ``store`` is the user's cache where not given; it receives every group of rows as it is measured, so
     that a killed profile goes on where it was. ``extra`` blocks, of baselines say, are measured too.
-    ``heldout_networks`` are archs drawn uniformly, none of them among the ``fit_networks``. The predictor is
+    ``heldout_networks`` are archs drawn uniformly, none of them among the ``fit_networks``; all are timed for
+    at most ``networks_s`` seconds. The predictor is
     the best of :mod:`netsmith.latency.fit`. Raises :class:`netsmith.errors.TableError` where measurements
     contradict each other.
     """
@@ -58,7 +60,7 @@ def profile(
     blocks = table.missing(blocks)
     plans = {key: plan for key, plan in plans.items() if key not in table.networks}
     measuring = Measuring(timer, store, on_progress, len(blocks) + len(plans))
-    table = measuring.networks(measuring.blocks(table, blocks), list(plans.values()))
+    table = measuring.networks(measuring.blocks(table, blocks), list(plans.values()), networks_s)
     return fit_model(space, table, fit_networks=fit_networks, heldout_networks=heldout_networks, seed=seed)
 
 
