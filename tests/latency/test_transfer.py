@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -11,9 +12,14 @@ import pytest
 from netsmith.devices.bench import Bench
 from netsmith.errors import TableError
 from netsmith.latency.cache import TableCache
+from netsmith.latency.fit import alone_ms, block_counts
+from netsmith.latency.heldout import HeldOut
 from netsmith.latency.model import LatencyModel
 from netsmith.latency.profile import profile
+from netsmith.latency.table import FREE_OPERATIONS
 from netsmith.latency.transfer import fit_transfer, kept_under, transfer
+from netsmith.nn.count import count_block
+from netsmith.plan import Block
 from netsmith.spaces.mbconv import Stage, mbconv
 from netsmith.testing import FakeDevice
 
@@ -65,14 +71,33 @@ def test_a_table_of_another_space_is_refused(known: LatencyModel, tmp_path: Path
         transfer(SPACE, Bench(FakeDevice("7")), known, networks=2, store=TableCache(tmp_path))
 
 
-def test_planted_terms_are_found() -> None:
-    rng = np.random.default_rng(0)
-    keys = [f"{kind}{i}" for kind in "ab" for i in range(6)]
-    kinds = {key: key[0] for key in keys} | {"c0": "c"}
-    alone = rng.uniform(0.05, 0.15, 12) * (rng.random((10, 12)) < 0.5)
-    factor = np.array([2.0 if key[0] == "a" else 9.0 for key in keys])
-    correction = fit_transfer(alone, 0.2 + alone @ factor, keys, kinds)
-    for key, wanted in zip(keys, factor, strict=True):
-        assert correction.scale + correction.own[key] == pytest.approx(wanted, rel=0.1)
-    assert correction.constant_ms == pytest.approx(0.2, abs=0.1)
-    assert correction.own["c0"] == 0.0, "of a kind that was never seen the common scale is all that is known"
+def by_kernel(known: LatencyModel, block: Block) -> float:
+    return {1: 1.0, 3: 2.0, 5: 4.0, 7: 9.0}[block.kernel] * known.table.alone_ms(block)
+
+
+def by_work(known: LatencyModel, block: Block) -> float:
+    return {1: 1e-7, 3: 1e-7, 5: 3e-7, 7: 8e-7}[block.kernel] * count_block(block).macs
+
+
+@pytest.mark.parametrize("cost", [by_kernel, by_work])
+def test_devices_that_differ_by_kernel_or_by_work_are_predicted(
+    known: LatencyModel, cost: Callable[[LatencyModel, Block], float]
+) -> None:
+    rng = Random(2)
+    plans = [SPACE.plan(SPACE.sample(rng)) for _ in range(40)]
+    true = np.array(
+        [0.02 + sum(cost(known, b) for b in plan.blocks if b.op not in FREE_OPERATIONS) for plan in plans]
+    )
+    found = LatencyModel(known.table, fit_transfer(known.table, plans[:10], true[:10]), HeldOut((), ()))
+    predicted = np.array([found.predict(plan) for plan in plans[10:]])
+    assert np.abs(predicted / true[10:] - 1).mean() < 0.04
+    assert np.corrcoef(predicted, true[10:])[0, 1] > 0.98
+
+
+def test_a_device_that_is_the_known_one_twice_as_slow_is_found(known: LatencyModel) -> None:
+    plans = [SPACE.plan(SPACE.sample(Random(seed))) for seed in range(10)]
+    counts = block_counts(known.table, plans)
+    found = fit_transfer(known.table, plans, 2 * counts @ alone_ms(known.table))
+    factors = [found.scale + own for own in found.own.values()]
+    assert factors == pytest.approx([2.0] * len(factors), rel=1e-6)
+    assert found.constant_ms == pytest.approx(0.0, abs=1e-9)

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from netsmith.errors import SettingsError
+from netsmith.errors import FolderError, SettingsError
 from netsmith.pipeline import several
 from netsmith.pipeline.answer import Design
-from netsmith.pipeline.design import command_of
+from netsmith.pipeline.design import command_of, run
 from netsmith.pipeline.settings import Settings, merge, read_toml
 from netsmith.pipeline.several import run_several
 from netsmith.testing import FakeDevice
@@ -97,6 +97,20 @@ def test_stopped_between_the_two_it_goes_on_to_the_same_answers(
         assert ours.result["accuracy"] == theirs.result["accuracy"]
     read = run_several(asked(small), tmp_path)
     assert [design.result for design in read] == [design.result for design in again]
+
+
+def test_a_folder_of_other_devices_is_left_alone(
+    both: list[Design], finished: Design, small: Make, tmp_path: Path
+) -> None:
+    out = both[0].folder.parent
+    before = (out / "design.toml").read_bytes()
+    with pytest.raises(FolderError, match="holds another design; these settings differ: device = "):
+        run_several([*asked(small)[:1], small(device="onnxruntime", latency="1ms")], out)
+    with pytest.raises(FolderError, match="holds another design"):
+        run(asked(small)[0], out)
+    assert (out / "design.toml").read_bytes() == before
+    with pytest.raises(FolderError, match="holds another design"):
+        run_several(asked(small), finished.folder)
 
 
 def test_a_device_twice_is_an_error(small: Make, tmp_path: Path) -> None:

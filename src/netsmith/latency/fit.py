@@ -34,20 +34,33 @@ _PRIORS: Mapping[Predictor, list[Prior]] = {
 _LEAST_NETWORKS = 8
 
 
-def block_sums(table: LatencyTable, plans: Sequence[Plan]) -> tuple[Array, Array]:
-    """Return what each plan has of each row of the table, alone without the call, and its bytes of weights.
+def block_counts(table: LatencyTable, plans: Sequence[Plan]) -> Array:
+    """Return how often each plan has the block of each row of the table, (plans, rows).
 
-    The shapes are (plans, rows) and (plans,). Raises :class:`netsmith.errors.TableError` where the table
-    lacks a block of theirs.
+    Raises :class:`netsmith.errors.TableError` where the table lacks a block of theirs.
     """
     places = {key: i for i, key in enumerate(table.rows)}
-    alone, weights = np.zeros((len(plans), len(places))), np.zeros(len(plans))
+    counts = np.zeros((len(plans), len(places)))
     for i, plan in enumerate(plans):
         for block in plan.blocks:
             if block.op not in FREE_OPERATIONS:
-                alone[i, places[block.key]] += table.alone_ms(block)
-                weights[i] += count_block(block).size_bytes
-    return alone, weights
+                counts[i, places[table.row(block).blocks[0].key]] += 1
+    return counts
+
+
+def alone_ms(table: LatencyTable) -> Array:
+    """Return what the block of each row takes alone, without the call, (rows,)."""
+    return np.array([table.alone_ms(row.blocks[0]) for row in table.rows.values()])
+
+
+def block_sums(table: LatencyTable, plans: Sequence[Plan]) -> tuple[Array, Array]:
+    """Return what each plan takes for each row, alone, (plans, rows), and its bytes of weights, (plans,).
+
+    Raises :class:`netsmith.errors.TableError` where the table lacks a block of theirs.
+    """
+    counts = block_counts(table, plans)
+    size = np.array([count_block(row.blocks[0]).size_bytes for row in table.rows.values()])
+    return counts * alone_ms(table), counts @ size
 
 
 def measured_ms(table: LatencyTable, plans: Sequence[Plan]) -> Array:

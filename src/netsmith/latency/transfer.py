@@ -4,10 +4,12 @@ Devices mostly agree about what is dear, but for whole kinds of blocks: a 7x7 de
 one runtime 1.2 times a 3x3 one, and another 11 times. (HELP, Lee et al. 2021, and LitePred, Feng et al. 2024,
 adapt learned predictors from as few networks.) So a network's latency on the new device is fitted as
 
-    constant + sum over blocks of (scale + kind_k(b) + own_b) * alone_b
+    constant + sum over blocks of (scale + kind_k(b) + own_b) * alone_b + sum over kinds of work_k * macs_k
 
-in which ``alone_b`` is the block's latency alone on the known device and each of the departures is drawn
-towards 0 by a normal prior. It stays a sum over blocks, so that a differentiable search can use it.
+in which ``alone_b`` is the block's latency alone on the known device, ``macs_k`` are the network's depthwise
+multiply-adds of each kernel, and its others, and each of the departures is drawn towards 0 by a normal prior.
+Where a device has no fast kernel for an operation, its multiply-adds tell more than another device's latency.
+It stays a sum over blocks, so that a differentiable search can use it.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from netsmith.arch import Arch
 from netsmith.errors import TableError
 from netsmith.latency.cache import TableCache, TableStore
 from netsmith.latency.correction import Correction
-from netsmith.latency.fit import block_sums, measured_ms
+from netsmith.latency.fit import alone_ms, block_counts, measured_ms
 from netsmith.latency.heldout import HeldOut
 from netsmith.latency.measuring import Measuring, OnProgress, Timer, without_moved
 from netsmith.latency.model import LatencyModel
@@ -30,12 +32,14 @@ from netsmith.latency.networks import choose_networks
 from netsmith.latency.profile import HELDOUT_NETWORKS
 from netsmith.latency.regression import Array
 from netsmith.latency.table import LatencyTable, describe_fingerprint, network_key
+from netsmith.nn.count import count_block
 from netsmith.plan import Block, Plan
 from netsmith.spaces.chain import ChainSpace
 
 NETWORKS = 10
-# Standard deviations of the priors, relative to the common scale, and of a measurement.
-_CONSTANT, _SCALE, _KIND, _OWN, _NOISE = 1.0, 1.0, 3.0, 0.3, 0.015
+# Standard deviations of the priors, relative to the common scale, and of a measurement; of the multiply-adds,
+# relative to what a mean network takes for each.
+_CONSTANT, _SCALE, _KIND, _OWN, _WORK, _NOISE = 1.0, 1.0, 3.0, 0.3, 5.0, 0.015
 
 
 @dataclass(frozen=True)
@@ -81,9 +85,7 @@ def transfer(
     table = Measuring(timer, store, on_progress, len(missing)).networks(table, missing)
 
     first, others = [space.plan(arch) for arch in fitted], [space.plan(arch) for arch in heldout]
-    alone, _ = block_sums(known.table, first)
-    kinds = {key: _kind(row.blocks[0]) for key, row in known.table.rows.items()}
-    correction = fit_transfer(alone, measured_ms(table, first), list(known.table.rows), kinds)
+    correction = fit_transfer(known.table, first, measured_ms(table, first))
     name = {**timer.fingerprint(), "blocks of": describe_fingerprint(known.table.fingerprint)}
     model = LatencyModel(replace(known.table, fingerprint=name), correction, HeldOut((), ()))
     model = replace(model, heldout=_compared(model, others, table))
@@ -104,40 +106,58 @@ def kept_under(timer: Timer) -> dict[str, str]:
     return {**timer.fingerprint(), "for": "transfer"}
 
 
-def fit_transfer(
-    alone_ms: Array, measured_ms: Array, keys: Sequence[str], kinds: dict[str, str]
-) -> Correction:
-    """Fit the new device's networks by the known device's blocks.
+def fit_transfer(known: LatencyTable, plans: Sequence[Plan], measured: Array) -> Correction:
+    """Fit a known device's blocks to networks that took ``measured`` ms on the new one, (plans,).
 
-    ``alone_ms`` is (networks, blocks), as :func:`netsmith.latency.fit.fit` takes it, of the blocks ``keys``;
-    ``kinds`` names the kind of every block of the table, also of blocks that no network has.
+    Raises :class:`TableError` where the table lacks a block of theirs.
     """
-    total, usual_ms = alone_ms.sum(1), float(measured_ms.mean())
-    scale = float(np.median(measured_ms / total))
-    names = sorted({kinds[key] for key in keys})
-    sums = np.stack([alone_ms[:, [kinds[key] == name for key in keys]].sum(1) for name in names], 1)
-    columns = np.concatenate(
+    blocks, of_block = [row.blocks[0] for row in known.rows.values()], alone_ms(known)
+    counts = block_counts(known, plans)
+    alone, usual_ms = counts * of_block, float(measured.mean())
+    total = alone.sum(1)
+    scale = float(np.median(measured / total))
+    kinds, work = _kinds(blocks), _work(blocks)
+    a_mac = usual_ms / float((counts @ work).sum(1).mean())
+    # What a unit of each term adds to each block, (terms, blocks), and its prior's width.
+    of_terms = np.concatenate(
         [
-            np.full((len(total), 1), _CONSTANT * usual_ms),
-            _SCALE * scale * total[:, None],
-            _KIND * scale * sums,
-            _OWN * scale * alone_ms,
-        ],
-        1,
+            _SCALE * scale * of_block[None, :],
+            _KIND * scale * of_block * kinds.T,
+            _WORK * a_mac * work.T,
+            _OWN * scale * np.diag(of_block),
+        ]
     )
+    columns = np.concatenate([np.full((len(total), 1), _CONSTANT * usual_ms), counts @ of_terms.T], 1)
     # Ridge regression in its dual form: as many unknowns as networks.
-    kernel = columns @ columns.T + np.diag((_NOISE * measured_ms) ** 2)
-    found = columns.T @ np.linalg.solve(kernel, measured_ms - scale * total)
-    constant, common, rest = found[0], found[1], found[2:]
-    of_kind = dict(zip(names, _KIND * rest[: len(names)], strict=True))
-    of_block = dict(zip(keys, _OWN * rest[len(names) :], strict=True))
-    own = {key: scale * float(of_kind.get(kind, 0.0) + of_block.get(key, 0.0)) for key, kind in kinds.items()}
-    return Correction(float(_CONSTANT * usual_ms * constant), float(scale * (1 + _SCALE * common)), 0.0, own)
+    kernel = columns @ columns.T + np.diag((_NOISE * measured) ** 2)
+    found = columns.T @ np.linalg.solve(kernel, measured - scale * total)
+    departures = found[1:] @ of_terms  # (blocks,), in ms
+    own = {
+        key: float(departure / ms)
+        for key, departure, ms in zip(known.rows, departures, of_block, strict=True)
+        if ms > 0
+    }
+    return Correction(float(_CONSTANT * usual_ms * found[0]), scale, 0.0, own)
 
 
-def _kind(block: Block) -> str:
-    """What runtimes differ about: the operation and its kernel."""
-    return f"{block.op} k{block.kernel}"
+def _kinds(blocks: Sequence[Block]) -> Array:
+    """What runtimes differ about, an operation and its kernel: (blocks, kinds), 1 where a block is of one."""
+    of_blocks = [f"{block.op} k{block.kernel}" for block in blocks]
+    return np.array([[float(kind == own) for kind in sorted(set(of_blocks))] for own in of_blocks])
+
+
+def _work(blocks: Sequence[Block]) -> Array:
+    """The depthwise multiply-adds of each kernel, and last all others: (blocks, kernels + 1)."""
+    kernels = sorted({block.kernel for block in blocks if block.op == "mbconv"})
+    work = np.zeros((len(blocks), len(kernels) + 1))
+    for row, block in zip(work, blocks, strict=True):
+        row[-1] = count_block(block).macs
+        if block.op == "mbconv":
+            height, width = block.output_size
+            depthwise = block.hidden * block.kernel**2 * height * width
+            row[kernels.index(block.kernel)] = depthwise
+            row[-1] -= depthwise
+    return work
 
 
 def _choose(space: ChainSpace, fitted: int, heldout: int, seed: int) -> tuple[list[Arch], list[Arch]]:

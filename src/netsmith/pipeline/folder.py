@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +15,7 @@ import filelock
 
 from netsmith.errors import FolderError
 from netsmith.journal import Journal
-from netsmith.pipeline.settings import Settings, read_toml
+from netsmith.pipeline.settings import Settings, merge, read_toml, to_toml
 
 LEAST_FREE_BYTES = 200 * 2**20
 
@@ -60,22 +61,7 @@ class DesignFolder:
 
     def write_bytes(self, name: str, content: bytes) -> Path:
         """Write a file of the folder whole or not at all."""
-        target = self.path / name
-        temporary = target.with_name(f".{target.name}.new")
-        try:
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(target)
-        except OSError as error:
-            with suppress(OSError):
-                temporary.unlink()
-            raise FolderError(
-                f"cannot write {target}: {error.strerror or error}; free some space and run the same "
-                "command again: it goes on where it was"
-            ) from None
-        return target
+        return write_whole(self.path / name, content)
 
     def write_json(self, name: str, value: Any) -> Path:
         """Write JSON, indented; not-a-number is refused."""
@@ -101,15 +87,42 @@ class DesignFolder:
 
     def _agree(self) -> None:
         """Write the settings of a new folder; compare those of an old one."""
-        path = self.path / "design.toml"
-        if not path.exists():
+        if not agrees(self.path, [self.settings]):
             self.write_bytes("design.toml", self.settings.to_toml().encode())
-            return
-        old = Settings.from_mapping(read_toml(path))
-        if old != self.settings:
-            theirs, ours = old.to_toml().splitlines(), self.settings.to_toml().splitlines()
-            changed = sorted(set(theirs) ^ set(ours))
-            raise FolderError(
-                f"{self.path} holds another design; these settings differ: {'; '.join(changed)}. "
-                "Run it with its own settings, or choose another --out"
-            )
+
+
+def agrees(folder: Path, asked: Sequence[Settings]) -> bool:
+    """Whether a folder was made with these settings, of one device or several; False where it is new.
+
+    Raises :class:`FolderError` where it was made with others.
+    """
+    path = folder / "design.toml"
+    if not path.exists():
+        return False
+    old = merge(read_toml(path), {})
+    if old != list(asked):
+        changed = sorted(set(to_toml(old).splitlines()) ^ set(to_toml(asked).splitlines()))
+        raise FolderError(
+            f"{folder} holds another design; these settings differ: {'; '.join(changed)}. "
+            "Run it with its own settings, or choose another --out"
+        )
+    return True
+
+
+def write_whole(target: Path, content: bytes) -> Path:
+    """Write a file whole or not at all. Raises :class:`FolderError` where that cannot be done."""
+    temporary = target.with_name(f".{target.name}.new")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise FolderError(
+            f"cannot write {target}: {error.strerror or error}; free some space and run the same "
+            "command again: it goes on where it was"
+        ) from None
+    return target

@@ -20,7 +20,7 @@ from netsmith.pipeline.answer import Design, read_json
 from netsmith.pipeline.conclude import FINAL_LIMIT_S
 from netsmith.pipeline.design import answer, begin, quest_of
 from netsmith.pipeline.finish import export_network
-from netsmith.pipeline.folder import DesignFolder
+from netsmith.pipeline.folder import DesignFolder, agrees, write_whole
 from netsmith.pipeline.networks import test_exported
 from netsmith.pipeline.progress import Progress, Silent
 from netsmith.pipeline.reach import fit_width
@@ -40,13 +40,15 @@ def run_several(
     """
     keep_memory()
     places = folders_of(asked, out)
+    known = agrees(out, asked)
     with ExitStack() as stack:
         works = []
         for settings, place in zip(asked, places, strict=True):
             folder = stack.enter_context(DesignFolder(place, settings))
             data = settings.data if source is None else source
             works.append(Work(folder, data, progress or Silent()))
-        (out / "design.toml").write_text(to_toml(asked), encoding="utf-8")
+        if not known:
+            write_whole(out / "design.toml", to_toml(asked).encode())
         open_ones = [work for work in works if work.journal.last("result") is None]
         for work in open_ones:
             begin(work, asked, out)
