@@ -33,8 +33,8 @@ def test_another_design_is_refused_and_the_difference_named(small: Make, finishe
     with pytest.raises(FolderError) as caught:
         run(small(seed=3, epochs=7), finished.folder)
     message = str(caught.value)
-    assert "seed = 3" in message
-    assert "epochs = 7" in message
+    assert "seed: 0 there, 3 asked" in message
+    assert "epochs: 2 there, 7 asked" in message
     assert "device" not in message
 
 

@@ -104,7 +104,7 @@ def test_a_folder_of_other_devices_is_left_alone(
 ) -> None:
     out = both[0].folder.parent
     before = (out / "design.toml").read_bytes()
-    with pytest.raises(FolderError, match="holds another design; these settings differ: device = "):
+    with pytest.raises(FolderError, match="holds another design; these settings differ: device: "):
         run_several([*asked(small)[:1], small(device="onnxruntime", latency="1ms")], out)
     with pytest.raises(FolderError, match="holds another design"):
         run(asked(small)[0], out)

@@ -15,7 +15,7 @@ import filelock
 
 from netsmith.errors import FolderError
 from netsmith.journal import Journal
-from netsmith.pipeline.settings import Settings, merge, read_toml, to_toml
+from netsmith.pipeline.settings import Settings, joined, merge, read_toml
 
 LEAST_FREE_BYTES = 200 * 2**20
 
@@ -101,7 +101,8 @@ def agrees(folder: Path, asked: Sequence[Settings]) -> bool:
         return False
     old = merge(read_toml(path), {})
     if old != list(asked):
-        changed = sorted(set(to_toml(old).splitlines()) ^ set(to_toml(asked).splitlines()))
+        theirs, ours = joined(old), joined(asked)
+        changed = [f"{n}: {theirs[n]} there, {ours[n]} asked" for n in theirs if theirs[n] != ours[n]]
         raise FolderError(
             f"{folder} holds another design; these settings differ: {'; '.join(changed)}. "
             "Run it with its own settings, or choose another --out"
