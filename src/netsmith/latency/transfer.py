@@ -7,7 +7,8 @@ adapt learned predictors from as few networks.) So a network's latency on the ne
     constant + sum over blocks of (scale + kind_k(b) + own_b) * alone_b + sum over kinds of work_k * macs_k
 
 in which ``alone_b`` is the block's latency alone on the known device, ``macs_k`` are the network's depthwise
-multiply-adds of each kernel, and its others, and each of the departures is drawn towards 0 by a normal prior.
+multiply-adds of each kernel, and its others, and each of the departures is drawn towards 0 by a normal prior;
+no block takes less than nothing.
 Where a device has no fast kernel for an operation, its multiply-adds tell more than another device's latency.
 It stays a sum over blocks, so that a differentiable search can use it.
 """
@@ -19,6 +20,7 @@ from dataclasses import dataclass, replace
 from random import Random
 
 import numpy as np
+from scipy.optimize import nnls
 
 from netsmith.arch import Arch
 from netsmith.errors import TableError
@@ -118,26 +120,34 @@ def fit_transfer(known: LatencyTable, plans: Sequence[Plan], measured: Array) ->
     scale = float(np.median(measured / total))
     kinds, work = _kinds(blocks), _work(blocks)
     a_mac = usual_ms / float((counts @ work).sum(1).mean())
-    # What a unit of each term adds to each block, (terms, blocks), and its prior's width.
+    # What a prior's width of each term adds to each block, (terms, blocks).
     of_terms = np.concatenate(
         [
             _SCALE * scale * of_block[None, :],
             _KIND * scale * of_block * kinds.T,
             _WORK * a_mac * work.T,
-            _OWN * scale * np.diag(of_block),
+            _OWN * scale * np.diag(np.maximum(of_block, of_block[of_block > 0].min(initial=1.0))),
         ]
     )
-    columns = np.concatenate([np.full((len(total), 1), _CONSTANT * usual_ms), counts @ of_terms.T], 1)
-    # Ridge regression in its dual form: as many unknowns as networks.
-    kernel = columns @ columns.T + np.diag((_NOISE * measured) ** 2)
-    found = columns.T @ np.linalg.solve(kernel, measured - scale * total)
-    departures = found[1:] @ of_terms  # (blocks,), in ms
+    # The likeliest latencies of the blocks, none of them below 0: weighted least squares of the networks
+    # and, whitened by its covariance, of the prior.
+    noise = _NOISE * measured
+    white = np.linalg.inv(np.linalg.cholesky(of_terms.T @ of_terms))
+    rows = np.block(
+        [
+            [counts / noise[:, None], np.ones((len(total), 1)) / noise[:, None]],
+            [white, np.zeros((len(blocks), 1))],
+            [np.zeros((1, len(blocks))), np.full((1, 1), 1 / (_CONSTANT * usual_ms))],
+        ]
+    )
+    wanted = np.concatenate([measured / noise, white @ (scale * of_block), [0.0]])
+    found, _ = nnls(rows, wanted)
     own = {
-        key: float(departure / ms)
-        for key, departure, ms in zip(known.rows, departures, of_block, strict=True)
+        key: float(block_ms / ms - scale)
+        for key, block_ms, ms in zip(known.rows, found[:-1], of_block, strict=True)
         if ms > 0
     }
-    return Correction(float(_CONSTANT * usual_ms * found[0]), scale, 0.0, own)
+    return Correction(float(found[-1]), scale, 0.0, own)
 
 
 def _kinds(blocks: Sequence[Block]) -> Array:
