@@ -21,6 +21,11 @@ def test_the_trade_off_shows_every_trained_network_and_the_budget(make_folder: M
     networks = [folder.result, *folder.result["baselines"].values()]
     assert shown == {(n["latency_ms"], 100 * n["accuracy"]) for n in networks}
     assert spec["layout"]["shapes"][0]["x0"] == 0.6
+    most = max(x for x, _ in shown)
+    for limit, side in ((0.9 * most, "right"), (0.3 * most, "left")):
+        named = plots.trade_off(trained(folder), limit)
+        assert named is not None
+        assert named["layout"]["annotations"][0]["xanchor"] == side, "within the plot on either side"
     assert len({trace["marker"]["symbol"] for trace in spec["data"][1:]}) == 3
 
 

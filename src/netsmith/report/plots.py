@@ -50,7 +50,9 @@ def trade_off(networks: Sequence[Network], limit: float | None, known_by: str = 
         traces.append(_networks(kind, list(group), known_by))
     layout = _axes(f"{known_by} latency of one image (ms)", "test accuracy (%)")
     layout["xaxis"]["rangemode"] = "tozero"
-    return {"data": traces, "layout": layout | _limit(limit, "x", "budget"), "height": 400}
+    most = max(n.latency_ms or 0 for n in known)
+    layout |= _limit(limit, "x", "budget", before=limit is not None and limit > most / 2)
+    return {"data": traces, "layout": layout, "height": 400}
 
 
 def _networks(kind: str, group: list[Network], known_by: str) -> Spec:
@@ -294,8 +296,8 @@ def _axes(x: str, y: str) -> Spec:
     return {"xaxis": {"title": {"text": x}}, "yaxis": {"title": {"text": y}}}
 
 
-def _limit(limit: float | None, axis: str, words: str) -> Spec:
-    """A dashed line across the plot at ``limit`` of the axis, named."""
+def _limit(limit: float | None, axis: str, words: str, *, before: bool = False) -> Spec:
+    """A dashed line across the plot at ``limit`` of the axis, named; ``before`` it if asked, or after it."""
     if limit is None:
         return {}
     other = "y" if axis == "x" else "x"
@@ -304,7 +306,7 @@ def _limit(limit: float | None, axis: str, words: str) -> Spec:
     note = {
         axis: limit, other: 1, f"{axis}ref": axis, f"{other}ref": "paper", "showarrow": False,
         "text": f"{words} {text.milliseconds(limit)}", "font": {"color": "var(--c-budget)", "size": 12},
-        "xanchor": "left" if axis == "x" else "right", "yanchor": "top" if axis == "x" else "bottom",
-        "xshift": 5 if axis == "x" else 0,
+        "xanchor": "left" if axis == "x" and not before else "right",
+        "yanchor": "top" if axis == "x" else "bottom", "xshift": 0 if axis == "y" else -5 if before else 5,
     }  # fmt: skip
     return {"shapes": [{"type": "line", "line": line, **ends}], "annotations": [note]}
