@@ -51,6 +51,15 @@ def parser(description: str) -> argparse.ArgumentParser:
     return made
 
 
+def data_parser(description: str, name: str) -> argparse.ArgumentParser:
+    """Return a parser of a benchmark on Fashion-MNIST: where images, designs and finished pieces are."""
+    made = parser(description)
+    made.add_argument("--data", type=Path, default=Path("../shared/data/fashion_mnist"))
+    made.add_argument("--work", type=Path, default=Path(f"runs/{name}"))
+    made.add_argument("--records", type=Path, default=Path(f"benchmarks/records/{name}.json"))
+    return made
+
+
 def publish(figures: Sequence[Figure], path: Path | None = None) -> None:
     """Print ``figures`` as a table and, given ``path``, write them with command, commit and machine."""
     table = Table("figure", "value", "bar", "met")

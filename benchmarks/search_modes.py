@@ -15,7 +15,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from harness import Figure, Record, Records, parser, part_of, publish
+from harness import Figure, Record, Records, data_parser, part_of, publish
 from rich.console import Console
 from rich.table import Table
 
@@ -99,10 +99,7 @@ def summarise(rows: dict[str, list[Record]], found: list[Record]) -> list[Figure
 
 
 def main() -> None:
-    arguments = parser(__doc__ or "")
-    arguments.add_argument("--data", type=Path, default=Path("../shared/data/fashion_mnist"))
-    arguments.add_argument("--work", type=Path, default=Path("runs/search_modes"))
-    arguments.add_argument("--records", type=Path, default=Path("benchmarks/records/search_modes.json"))
+    arguments = data_parser(__doc__ or "", "search_modes")
     arguments.add_argument("--images", type=int, default=10000)
     arguments.add_argument("--latency", type=float, default=0.25)
     arguments.add_argument("--search-epochs", type=int, default=8)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from harness import Figure, Record, Records, parser, part_of, publish
+from harness import Figure, Record, Records, data_parser, part_of, publish
 
 from netsmith.devices.device import parse
 from netsmith.nn.network import Network
@@ -80,10 +80,7 @@ def figures_of(devices: Sequence[str], found: Sequence[Record]) -> list[Figure]:
 
 
 def main() -> None:
-    arguments = parser(__doc__ or "")
-    arguments.add_argument("--data", type=Path, default=Path("../shared/data/fashion_mnist"))
-    arguments.add_argument("--work", type=Path, default=Path("runs/specialisation"))
-    arguments.add_argument("--records", type=Path, default=Path("benchmarks/records/specialisation.json"))
+    arguments = data_parser(__doc__ or "", "specialisation")
     arguments.add_argument("--devices", nargs="+", default=list(DEVICES))
     arguments.add_argument("--images", type=int, default=10000)
     arguments.add_argument("--search-epochs", type=int, default=8)

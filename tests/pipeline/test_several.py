@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from netsmith.errors import FolderError, SettingsError
+from netsmith.journal import read
 from netsmith.pipeline import several
 from netsmith.pipeline.answer import Design
 from netsmith.pipeline.design import command_of, run
@@ -111,6 +112,17 @@ def test_a_folder_of_other_devices_is_left_alone(
     assert (out / "design.toml").read_bytes() == before
     with pytest.raises(FolderError, match="holds another design"):
         run_several(asked(small), finished.folder)
+
+
+def test_devices_whose_spaces_differ_are_refused_before_anything_is_profiled(
+    small: Make, tmp_path: Path
+) -> None:
+    devices = ("onnxruntime", "onnxruntime:precision=int8")
+    limited = [small(device=device, latency="9ms", activations=9000) for device in devices]
+    with pytest.raises(SettingsError, match="cannot share a search"):
+        run_several(limited, tmp_path)
+    events = {r["event"] for journal in tmp_path.glob("*/journal") for r in read(journal)}
+    assert "profile" not in events
 
 
 def test_a_device_twice_is_an_error(small: Make, tmp_path: Path) -> None:

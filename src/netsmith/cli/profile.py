@@ -19,8 +19,9 @@ def profile(
     classes: Annotated[int, typer.Option(min=2, help="labels to tell apart")] = 10,
     width: Annotated[float, typer.Option(help="width of the space")] = 1.0,
     networks: Annotated[
-        int, typer.Option(min=8, max=1000, help="whole networks to fit the predictor to")
-    ] = 40,
+        int | None,
+        typer.Option(min=3, max=1000, help="whole networks to fit the predictor to; 40, or 10 of a transfer"),
+    ] = None,
     seconds: Annotated[
         float, typer.Option(min=5, max=3600, help="most seconds to time them, and those held out")
     ] = 50.0,
@@ -46,9 +47,9 @@ def profile(
     from netsmith.devices.device import parse
     from netsmith.latency.files import find_table, place_to_save, read_model, write_model
     from netsmith.latency.fit import PREDICTORS
-    from netsmith.latency.profile import fit_model
+    from netsmith.latency.profile import FIT_NETWORKS, fit_model
     from netsmith.latency.profile import profile as build
-    from netsmith.latency.transfer import transfer
+    from netsmith.latency.transfer import NETWORKS, transfer
     from netsmith.pipeline.calibration import calibrated
     from netsmith.spaces.mbconv import mbconv
 
@@ -62,19 +63,21 @@ def profile(
             progress.warn(warning)
         progress.stage(f"Profiling {chosen.id}")
         if known is None:
-            model = build(
-                chosen, bench, fit_networks=networks, networks_s=seconds, on_progress=progress.update
-            )
+            fitted = networks or FIT_NETWORKS
+            model = build(chosen, bench, fit_networks=fitted, networks_s=seconds, on_progress=progress.update)
         else:
-            transferred = transfer(chosen, bench, known, on_progress=progress.update)
+            fitted = networks or NETWORKS
+            transferred = transfer(
+                chosen, bench, known, networks=fitted, networks_s=seconds, on_progress=progress.update
+            )
             model = transferred.model
             progress.say(transferred.describe())
-    seconds = time.perf_counter() - started
+    took = time.perf_counter() - started
     if path is not None:
         write_model(path, model)
         typer.echo(f"table: {path}", err=True)
     if json:
-        print_json({"space": chosen.id, "seconds": seconds, **model.to_dict()})
+        print_json({"space": chosen.id, "seconds": took, **model.to_dict()})
         return
     rows = [
         [block.key, f"{model.table.alone_ms(block):.4f}", f"{model.block_ms(block):.4f}"]
@@ -83,9 +86,9 @@ def profile(
     print_table((f"block on {bench.device.name}", "ms alone", "ms in a network"), rows, title=chosen.id)
     if known is None:
         tried = {
-            name: fit_model(chosen, model.table, name, fit_networks=networks).heldout for name in PREDICTORS
+            name: fit_model(chosen, model.table, name, fit_networks=fitted).heldout for name in PREDICTORS
         }
         rows = [[name, f"{100 * h.error:.1f} %", f"{h.spearman:.3f}"] for name, h in tried.items()]
         print_table(("predictor", "mean error", "rank correlation"), rows, title="On networks held out")
     typer.echo(model.correction.describe())
-    typer.echo(f"{model.heldout.describe()}; {seconds:.0f} s")
+    typer.echo(f"{model.heldout.describe()}; {took:.0f} s")

@@ -8,9 +8,8 @@ adapt learned predictors from as few networks.) So a network's latency on the ne
 
 in which ``alone_b`` is the block's latency alone on the known device, ``macs_k`` are the network's depthwise
 multiply-adds of each kernel, and its others, and each of the departures is drawn towards 0 by a normal prior;
-no block takes less than nothing.
-Where a device has no fast kernel for an operation, its multiply-adds tell more than another device's latency.
-It stays a sum over blocks, so that a differentiable search can use it.
+no block takes less than nothing. Where a device has no fast kernel for an operation, its multiply-adds tell
+more than another device's latency. It stays a sum over blocks, so that a differentiable search can use it.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from netsmith.latency.cache import TableCache, TableStore
 from netsmith.latency.correction import Correction
 from netsmith.latency.fit import alone_ms, block_counts, measured_ms
 from netsmith.latency.heldout import HeldOut
-from netsmith.latency.measuring import Measuring, OnProgress, Timer, without_moved
+from netsmith.latency.measuring import NETWORKS_LIMIT_S, Measuring, OnProgress, Timer, without_moved
 from netsmith.latency.model import LatencyModel
 from netsmith.latency.networks import choose_networks
 from netsmith.latency.profile import HELDOUT_NETWORKS
@@ -63,11 +62,14 @@ def transfer(
     *,
     networks: int = NETWORKS,
     heldout_networks: int = HELDOUT_NETWORKS,
+    networks_s: float = NETWORKS_LIMIT_S,
     store: TableStore | None = None,
     seed: int = 0,
     on_progress: OnProgress = lambda done, total, note: None,
 ) -> Transferred:
     """Measure ``networks`` archs of ``space``, and as many held out as asked, and fit the model to them.
+
+    All are timed for at most ``networks_s`` seconds.
 
     ``known`` is the model of another device, which has the blocks of the space. ``store`` is the user's cache
     where not given; what it has is not measured again. Raises :class:`TableError` where the known table is of
@@ -84,7 +86,7 @@ def transfer(
     table = store.load(kept_as) or LatencyTable(kept_as, timer.reference_ms)
     table = without_moved(table.scaled_to(timer.reference_ms), (), plans, timer)
     missing = [plan for key, plan in plans.items() if key not in table.networks]
-    table = Measuring(timer, store, on_progress, len(missing)).networks(table, missing)
+    table = Measuring(timer, store, on_progress, len(missing)).networks(table, missing, networks_s)
 
     first, others = [space.plan(arch) for arch in fitted], [space.plan(arch) for arch in heldout]
     correction = fit_transfer(known.table, first, measured_ms(table, first))

@@ -77,11 +77,6 @@ def _design(works: Sequence[Work]) -> None:
     """Search once, then choose, train and measure for every device that has no answer yet."""
     _share_width(works)
     quests = [quest_of(work) for work in works]
-    if len({quest.space.id for quest in quests}) > 1:
-        raise SettingsError(
-            "a limit of activations leaves devices of different precision different spaces, which cannot "
-            "share a search; design for each of them alone"
-        )
     works[0].progress.stage(f"Searching for {len(quests)} devices")
     search = run_search(quests)
     for number, quest in enumerate(quests):
@@ -96,6 +91,11 @@ def _share_width(works: Sequence[Work]) -> None:
     if not known:
         works[0].progress.stage("Finding what the devices can reach")
         known = [fit_width(w.space_of, w.budget, w.aims, w.bench, w.widths).width for w in works]
+    if len({work.space_of(min(known)).id for work in works}) > 1:
+        raise SettingsError(
+            "a limit of activations leaves devices of different precision different spaces, which cannot "
+            "share a search; design for each of them alone"
+        )
     for work in works:
         work.once("reach", partial(_reach, work, min(known)))
 

@@ -181,8 +181,6 @@ class Elsewhere:
     device: str
     latency_ms: float | None
     accuracy: float | None
-    own: bool
-    """Whether it was designed for this device."""
     fastest: bool
     """Whether no network of the matrix is faster on this device."""
 
@@ -200,7 +198,5 @@ def matrix(folder: Folder) -> dict[str, list[Elsewhere]]:
         latency_ms = number(cell.get("latency_ms"))
         accuracy = number(cell.get("accuracy_exported"))
         fastest = latency_ms is not None and latency_ms == least[device]
-        rows.setdefault(network, []).append(
-            Elsewhere(device, latency_ms, accuracy, network == device, fastest)
-        )
+        rows.setdefault(network, []).append(Elsewhere(device, latency_ms, accuracy, fastest))
     return rows
