@@ -16,7 +16,7 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 # some 1.5e10 a second of a small MBConv network's training.
 ALLOWANCE_MACS = {"quick": 8e12, "standard": 2.5e13, "thorough": 2e14}
 # (fewest, most) epochs by effort: below, nothing is learned; above, nothing more.
-EPOCH_RANGE = {"quick": (3, 40), "standard": (8, 120), "thorough": (20, 300)}
+EPOCH_RANGE = {"quick": (3, 25), "standard": (8, 120), "thorough": (20, 300)}
 # What a network must see to be worth its size: each image so often, and so many in all.
 TRAINED_PASSES = {"quick": 2, "standard": 6, "thorough": 15}
 TRAINED_IMAGES = 100_000
