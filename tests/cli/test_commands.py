@@ -155,11 +155,14 @@ def test_devices_are_listed_with_their_versions(netsmith: Callable) -> None:
 
 
 def test_a_table_is_saved_and_designed_by(netsmith: Callable, tmp_path: Path) -> None:
-    ran = netsmith("profile", "--device", "fake", "--input", "1x8x8", "--save", tmp_path / "mine.json")
+    asked = ("profile", "--device", "fake", "--input", "1x8x8")
+    ran = netsmith(*asked, "--save", tmp_path / "mine.json", "--report", tmp_path / "mine.html")
     assert str(tmp_path / "mine.json") in ran.err
+    assert "networks that it was not built from" in (tmp_path / "mine.html").read_text()
     assert all(word in ran.out for word in ("ms in a network", "sum", "corrected", "learned", "where S = "))
     device = parse(f"table:{tmp_path / 'mine.json'}")
     assert device.fingerprint() == parse("fake").fingerprint()
-    refused = netsmith("profile", "--device", "fake", "--input", "1x8x8", "--save", tmp_path / "mine.txt")
-    assert refused.status == 2
-    assert "FILE.json" in refused.err
+    for option, place in (("--save", tmp_path / "mine.txt"), ("--report", tmp_path / "no" / "mine.html")):
+        refused = netsmith(*asked, option, place)
+        assert refused.status == 2
+        assert "FILE" in refused.err

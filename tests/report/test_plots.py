@@ -82,15 +82,6 @@ def test_curves_hold_the_journal(make_folder: Make) -> None:
     assert training["data"][0]["y"] == [100 * e["accuracy"] for e in mine]
 
 
-def test_held_out_points_are_those_of_the_profile(make_folder: Make) -> None:
-    folder = read_folder(make_folder())
-    spec = plots.heldout(folder)
-    assert spec is not None
-    points = folder.last("profile")["heldout"]["points"]
-    assert spec["data"][1]["x"] == [p["predicted_ms"] for p in points]
-    assert spec["data"][1]["y"] == [p["measured_ms"] for p in points]
-
-
 def test_what_is_not_there_is_not_plotted(make_folder: Make) -> None:
     folder = read_folder(make_folder(until="started"))
     assert plots.trade_off([], None) is None
@@ -98,7 +89,6 @@ def test_what_is_not_there_is_not_plotted(make_folder: Make) -> None:
     assert plots.paths(folder) is None
     assert plots.search_curve(folder, "loss", "") is None
     assert plots.training(folder, "loss", "") is None
-    assert plots.heldout(folder) is None
 
 
 def test_outside_text_cannot_write_tags_in_a_plot() -> None:

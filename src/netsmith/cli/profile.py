@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -28,6 +29,9 @@ def profile(
     save: Annotated[
         str | None, typer.Option(help="where to write the table: FILE.json, or a name for table:NAME")
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="where to write a page of plots and tables: FILE.html")
+    ] = None,
     source: Annotated[
         str | None,
         typer.Option(
@@ -43,6 +47,8 @@ def profile(
     if match is None:
         raise SettingsError(f"input is channels x height x width, such as 1x28x28; got '{input_}'")
     channels, height, image_width = map(int, match.groups())
+    if report is not None and (report.suffix != ".html" or not report.parent.is_dir()):
+        raise SettingsError(f"--report is FILE.html in a folder that there is; got '{report}'")
 
     from netsmith.devices.device import parse
     from netsmith.latency.files import find_table, place_to_save, read_model, write_model
@@ -50,7 +56,9 @@ def profile(
     from netsmith.latency.profile import FIT_NETWORKS, fit_model
     from netsmith.latency.profile import profile as build
     from netsmith.latency.transfer import NETWORKS, transfer
+    from netsmith.nn.count import count_block
     from netsmith.pipeline.calibration import calibrated
+    from netsmith.report import write_profile
     from netsmith.spaces.mbconv import mbconv
 
     path = place_to_save(save) if save is not None else None
@@ -76,6 +84,33 @@ def profile(
     if path is not None:
         write_model(path, model)
         typer.echo(f"table: {path}", err=True)
+    tried = {}
+    if known is None:
+        tried = {
+            name: fit_model(chosen, model.table, name, fit_networks=fitted).heldout for name in PREDICTORS
+        }
+    if report is not None:
+        write_profile(
+            report,
+            device=bench.device.name,
+            fingerprint=bench.fingerprint(),
+            space=chosen.id,
+            seconds=took,
+            correction=model.correction.describe(),
+            heldout=model.heldout.to_dict(),
+            predictors={name: heldout.to_dict() for name, heldout in tried.items()},
+            blocks=[
+                {
+                    "name": block.key,
+                    "kernel": block.kernel,
+                    "macs": count_block(block).macs,
+                    "alone_ms": model.table.alone_ms(block),
+                    "network_ms": model.block_ms(block),
+                }
+                for block in chosen.blocks
+            ],
+        )
+        typer.echo(f"page: {report}", err=True)
     if json:
         print_json({"space": chosen.id, "seconds": took, **model.to_dict()})
         return
@@ -84,10 +119,7 @@ def profile(
         for block in chosen.blocks
     ]
     print_table((f"block on {bench.device.name}", "ms alone", "ms in a network"), rows, title=chosen.id)
-    if known is None:
-        tried = {
-            name: fit_model(chosen, model.table, name, fit_networks=fitted).heldout for name in PREDICTORS
-        }
+    if tried:
         rows = [[name, f"{100 * h.error:.1f} %", f"{h.spearman:.3f}"] for name, h in tried.items()]
         print_table(("predictor", "mean error", "rank correlation"), rows, title="On networks held out")
     typer.echo(model.correction.describe())

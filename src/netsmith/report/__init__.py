@@ -1,5 +1,6 @@
-"""The page that shows a design; reads what the design wrote."""
+"""The pages: of a design, which reads what the design wrote, and of a latency model."""
 
-from netsmith.report.page import write_report
+from netsmith.report.design import write_report
+from netsmith.report.profile import write_profile
 
-__all__ = ["write_report"]
+__all__ = ["write_profile", "write_report"]

@@ -48,7 +48,7 @@ def trade_off(networks: Sequence[Network], limit: float | None, known_by: str = 
     ]  # fmt: skip
     for kind, group in groupby(sorted(known, key=lambda n: n.kind), key=lambda n: n.kind):
         traces.append(_networks(kind, list(group), known_by))
-    layout = _axes(f"{known_by} latency of one image (ms)", "test accuracy (%)")
+    layout = axes(f"{known_by} latency of one image (ms)", "test accuracy (%)")
     layout["xaxis"]["rangemode"] = "tozero"
     most = max(n.latency_ms or 0 for n in known)
     layout |= _limit(limit, "x", "budget", before=limit is not None and limit > most / 2)
@@ -120,7 +120,7 @@ def choices(found: Sequence[Candidate], limit: float | None, known_by: str = "me
         }
         for name, group, symbol, colour in groups if group
     ]  # fmt: skip
-    layout = _axes("latency of one image (ms)", "validation accuracy (%)")
+    layout = axes("latency of one image (ms)", "validation accuracy (%)")
     layout |= _limit(limit, "x", "budget")
     return {"data": traces, "layout": layout, "height": 400} if traces else None
 
@@ -163,7 +163,7 @@ def paths(folder: Folder) -> Spec | None:
                 "hovertemplate": "block %{x}<br>taken: %{y}<extra></extra>",
             }
         )  # fmt: skip
-    layout = _axes("searched block", "")
+    layout = axes("searched block", "")
     layout["xaxis"] |= {
         "type": "category",
         "showgrid": False,
@@ -214,7 +214,7 @@ def search_curve(folder: Folder, field: str, title: str, limit: float | None = N
         "line": {"color": "var(--c-design)", "width": 2.5},
         "hovertemplate": "epoch %{x}<br>%{y:.4g}<extra></extra>",
     }  # fmt: skip
-    layout = _axes("epoch", title) | _limit(limit, "y", "budget") | {"showlegend": False}
+    layout = axes("epoch", title) | _limit(limit, "y", "budget") | {"showlegend": False}
     layout["shapes"] = [*layout.get("shapes", []), *_warm_up(epochs)]
     return {"data": [trace], "layout": layout, "height": 230}
 
@@ -264,35 +264,11 @@ def training(folder: Folder, field: str, title: str, scale: float = 1.0) -> Spec
         )  # fmt: skip
     if not any(trace["x"] for trace in traces):
         return None
-    return {"data": traces, "layout": _axes("epoch", title), "height": 330}
+    return {"data": traces, "layout": axes("epoch", title), "height": 330}
 
 
-def heldout(folder: Folder) -> Spec | None:
-    """Measured over predicted latency of whole networks that the latency table never saw."""
-    points = (folder.last("profile").get("heldout") or {}).get("points") or []
-    pairs = [
-        (number(p.get("predicted_ms")), number(p.get("measured_ms"))) for p in points if isinstance(p, dict)
-    ]
-    known = [(x, y) for x, y in pairs if x is not None and y is not None]
-    if not known:
-        return None
-    ends = [min(min(pair) for pair in known), max(max(pair) for pair in known)]
-    traces = [
-        {
-            "type": "scatter", "mode": "lines", "name": "equal", "x": ends, "y": ends, "hoverinfo": "skip",
-            "line": {"color": "var(--c-front)", "width": 1.5, "dash": "dot"},
-        },
-        {
-            "type": "scatter", "mode": "markers", "name": "network", "x": [x for x, _ in known],
-            "y": [y for _, y in known], "marker": {"color": "var(--c-design)", "size": 8, "opacity": 0.75},
-            "hovertemplate": "predicted %{x:.4g} ms<br>measured %{y:.4g} ms<extra></extra>",
-        },
-    ]  # fmt: skip
-    layout = _axes("predicted latency (ms)", "measured latency (ms)") | {"showlegend": False}
-    return {"data": traces, "layout": layout, "height": 360}
-
-
-def _axes(x: str, y: str) -> Spec:
+def axes(x: str, y: str) -> Spec:
+    """Name the axes of a plot."""
     return {"xaxis": {"title": {"text": x}}, "yaxis": {"title": {"text": y}}}
 
 
