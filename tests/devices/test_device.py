@@ -28,6 +28,7 @@ pytest.importorskip("onnxruntime")
         "litert",
         "litert:precision=int8",
         "mnn",
+        "ncnn",
         "fake",
         "fake:likes=7",
     ],
@@ -59,6 +60,7 @@ def test_names_and_options_are_parsed() -> None:
         ("onnxruntime:threads=1000", "this machine has"),
         ("openvino:precision=int9", "did you mean 'int8'"),
         ("mnn:precision=int8", "has no option 'precision'"),
+        ("ncnn:precision=int8", "has no option 'precision'"),
         ("fake:likes=9", "3 or 7"),
     ],
 )
@@ -70,7 +72,7 @@ def test_wrong_names_say_what_is_right(text: str, message: str) -> None:
 def test_a_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("netsmith.devices.device._version", lambda package: None)
     assert {known.version for known in known_devices()} == {None}
-    for name in ("onnxruntime", "openvino", "litert", "mnn"):
+    for name in ("onnxruntime", "openvino", "litert", "mnn", "ncnn"):
         with pytest.raises(MissingExtraError, match=rf"pip install 'netsmith\[{name}\]'"):
             parse(name)
 

@@ -133,8 +133,14 @@ _DEVICES = {
         "mnn",
         "MNN on this processor; options: threads",
     ),
+    "ncnn": (
+        "netsmith.devices.ncnn:Ncnn",
+        "ncnn",
+        "ncnn",
+        "ncnn on this processor; options: threads",
+    ),
 }
-_READERS = {".onnx": "onnxruntime", ".tflite": "litert", ".mnn": "mnn"}
+_READERS = {".onnx": "onnxruntime", ".tflite": "litert", ".mnn": "mnn", ".ncnn": "ncnn"}
 _UNLISTED = {"fake": ("netsmith.testing:FakeDevice", "onnxruntime", "onnxruntime", "")}
 
 
