@@ -26,7 +26,7 @@ format: $(READY)
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[onnxruntime,openvino,litert,mnn,ncnn,agent,parquet,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[onnxruntime,openvino,litert,executorch,mnn,ncnn,agent,parquet,dev]'
 	touch $(READY)
 
 clean:

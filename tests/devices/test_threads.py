@@ -11,7 +11,7 @@ from torch import nn
 from netsmith.devices import parse
 
 
-@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino", "litert", "mnn", "ncnn"])
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino", "litert", "executorch", "mnn", "ncnn"])
 def test_one_thread_takes_no_more_processor_time_than_passes_by(runtime: str) -> None:
     """Two threads at work would take nearly twice as much; a ratio, since the machine may be busy."""
     pytest.importorskip({"litert": "ai_edge_litert", "mnn": "_mnncengine"}.get(runtime, runtime))

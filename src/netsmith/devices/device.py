@@ -127,6 +127,12 @@ _DEVICES = {
         "litert",
         "LiteRT (TensorFlow Lite, XNNPACK) on this processor; options: threads, precision",
     ),
+    "executorch": (
+        "netsmith.devices.executorch:ExecuTorch",
+        "executorch",
+        "executorch",
+        "ExecuTorch (XNNPACK) on this processor; options: threads, precision",
+    ),
     "mnn": (
         "netsmith.devices.mnn:Mnn",
         "MNN",
@@ -140,7 +146,7 @@ _DEVICES = {
         "ncnn on this processor; options: threads",
     ),
 }
-_READERS = {".onnx": "onnxruntime", ".tflite": "litert", ".mnn": "mnn", ".ncnn": "ncnn"}
+_READERS = {".onnx": "onnxruntime", ".tflite": "litert", ".pte": "executorch", ".mnn": "mnn", ".ncnn": "ncnn"}
 _UNLISTED = {"fake": ("netsmith.testing:FakeDevice", "onnxruntime", "onnxruntime", "")}
 
 

@@ -1,0 +1,108 @@
+"""ExecuTorch's files, its threads, and what it prints."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from netsmith.devices.device import parse
+from netsmith.devices.session import random_input
+from netsmith.errors import DeviceError, MissingExtraError
+from netsmith.export.xnnpack_graph import MOST_IMAGES
+from netsmith.nn.network import Network
+from netsmith.nn.preprocess import Normalize
+from netsmith.spaces.mobilenetv2 import mobilenetv2
+
+pytest.importorskip("executorch")
+
+
+def test_a_whole_network_takes_pixels_and_any_number_of_images() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(Normalize((0.5,), (0.25,)), Network(mobilenetv2((1, 28, 28), 10, 0.35))).eval()
+    device = parse("executorch")
+    model = device.export(network, (1, 28, 28), input_type="uint8")
+    assert device.input_of(model) == ((1, 28, 28), "uint8")
+    for number in (1, 5, MOST_IMAGES + 1):
+        x = random_input((1, 28, 28), "uint8", number)
+        with torch.no_grad():
+            expected = network(torch.from_numpy(x)).numpy()
+        np.testing.assert_allclose(device.prepare(model, x)(), expected, atol=1e-4)
+
+
+def test_a_pass_needs_nothing_that_its_caller_holds() -> None:
+    """The runtime reads the file's bytes for as long as the file is loaded."""
+    device, x = parse("executorch"), np.random.default_rng(0).random((1, 8, 9, 9), dtype=np.float32)
+    run = device.prepare(device.export(nn.Conv2d(8, 64, 3), (8, 9, 9)), x)
+    before = run().copy()
+    gc.collect()
+    others = [bytes([i % 256]) * 30_000 for i in range(100)]
+    np.testing.assert_array_equal(run(), before)
+    assert others
+
+
+def test_an_input_of_another_shape_or_type_is_refused() -> None:
+    device = parse("executorch")
+    model = device.export(nn.ReLU(), (3, 4, 4))
+    for x in (np.zeros((1, 2, 4, 4), np.float32), np.zeros((1, 3, 4, 4), np.uint8)):
+        with pytest.raises(DeviceError, match=r"takes \(N, 3, 4, 4\) of float32"):
+            device.prepare(model, x)
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two processors")
+def test_another_number_of_threads_waits_until_no_file_is_loaded() -> None:
+    one, two = parse("executorch:threads=1"), parse("executorch:threads=2")
+    model, x = one.export(nn.ReLU(), (3, 4, 4)), np.ones((1, 3, 4, 4), np.float32)
+    run = one.prepare(model, x)
+    with pytest.raises(DeviceError, match="one number of threads a process"):
+        two.prepare(model, x)
+    np.testing.assert_array_equal(run(), x)
+    del run
+    gc.collect()
+    np.testing.assert_array_equal(two.prepare(model, x)(), x)
+
+
+def test_a_file_runs_without_netsmith(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 9, 2)).eval()
+    (tmp_path / "model.pte").write_bytes(parse("executorch").export(module, (3, 5, 5)))
+    code = (
+        "import torch; from executorch.runtime import Runtime\n"
+        "method = Runtime.get().load_program('model.pte').load_method('forward')\n"
+        "print(*method.execute([torch.ones(1, 3, 5, 5)])[0][0].tolist())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=120, capture_output=True, text=True
+    )
+    with torch.no_grad():
+        expected = module(torch.ones(1, 3, 5, 5))[0].numpy()
+    np.testing.assert_allclose([float(v) for v in done.stdout.split()], expected, atol=1e-4)
+
+
+def test_what_executorch_prints_stays_out_of_standard_output() -> None:
+    code = (
+        "import numpy as np; from netsmith.devices.device import parse\n"
+        "from netsmith.errors import DeviceError; from torch import nn\n"
+        "device = parse('executorch'); model = device.export(nn.ReLU(), (3, 4, 4))\n"
+        "device.prepare(model, np.zeros((1, 3, 4, 4), np.float32))()\n"
+        "try: device.prepare(model[:600], np.zeros((1, 3, 4, 4), np.float32))\n"
+        "except DeviceError: print('refused')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, timeout=120, capture_output=True, text=True
+    )
+    assert done.stdout == "refused\n"
+
+
+def test_writing_without_the_package_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "executorch.exir", None)
+    monkeypatch.setitem(sys.modules, "executorch.backends.xnnpack.serialization", None)
+    with pytest.raises(MissingExtraError, match=r"netsmith\[executorch\]"):
+        parse("executorch", here=False).export(nn.ReLU(), (3, 4, 4))
