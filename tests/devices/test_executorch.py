@@ -56,6 +56,16 @@ def test_an_input_of_another_shape_or_type_is_refused() -> None:
             device.prepare(model, x)
 
 
+def test_damage_is_found_before_the_runtime_sees_it() -> None:
+    device = parse("executorch")
+    model = bytearray(device.export(nn.Conv2d(8, 8, 3), (8, 9, 9)))
+    for place in (100, len(model) // 2, len(model) - 1):
+        damaged = model.copy()
+        damaged[place] ^= 1
+        with pytest.raises(DeviceError, match="its checksum is another"):
+            device.input_of(bytes(damaged))
+
+
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two processors")
 def test_another_number_of_threads_waits_until_no_file_is_loaded() -> None:
     one, two = parse("executorch:threads=1"), parse("executorch:threads=2")

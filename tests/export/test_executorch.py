@@ -110,11 +110,16 @@ def test_integers_are_those_of_onnx_runtime_to_a_step() -> None:
         assert np.abs(got - expected).max() < 0.1 * np.abs(expected).max()
 
 
-def test_a_file_holds_a_byte_a_weight_in_int8() -> None:
+def test_a_file_holds_a_byte_a_weight_and_what_was_noted() -> None:
     module, weights = nn.Conv2d(64, 256, 3), 64 * 256 * 9
-    large, small = (ExecuTorch(precision=p).export(module, (64, 8, 8)) for p in ("float32", "int8"))
+    large, small = (
+        ExecuTorch(precision=p).export(module, (64, 8, 8), metadata={"netsmith.labels": "a, b"})
+        for p in ("float32", "int8")
+    )
     assert 4 * weights < len(large) < 4.2 * weights
     assert weights < len(small) < 1.2 * weights
+    assert b"netsmith.labels" in small
+    assert b"a, b" in small
 
 
 def test_what_cannot_be_written_is_named() -> None:

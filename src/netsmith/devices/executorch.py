@@ -1,7 +1,8 @@
 """ExecuTorch, with its XNNPACK kernels, on this processor.
 
-Damage of a file's outline is found before it is run. What is within is not checked in full: a file that was
-made to do harm may end the process. An agent runs each file in a process of its own.
+Its runtime checks only the outline of a file, and damage within may end the process; the files written here
+therefore carry a checksum. One that was made to do harm has none, or its own: an agent runs each file in a
+process of its own.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 from netsmith.devices.device import Array, InputType, Layout, Run
 from netsmith.devices.local import LocalRuntime
 from netsmith.errors import DeviceError, MissingExtraError
+from netsmith.export.seal import is_broken
 
 if TYPE_CHECKING:
     from torch import nn
@@ -73,11 +75,10 @@ class ExecuTorch(LocalRuntime):
         from netsmith.export.executorch import write_executorch
         from netsmith.export.onnx import to_onnx
 
-        return write_executorch(
-            to_onnx(
-                module, input_shape, input_type=input_type, precision=self.precision, calibration=calibration
-            )
+        model = to_onnx(
+            module, input_shape, input_type=input_type, precision=self.precision, calibration=calibration
         )
+        return write_executorch(model, metadata)
 
     def input_of(self, model: bytes) -> tuple[tuple[int, int, int], InputType]:
         """Return the shape (C, H, W) and type of the images that an ExecuTorch file takes."""
@@ -125,6 +126,8 @@ def _program(model: bytes) -> Any:
     runtime = _runtime()
     if model[4:6] != b"ET":
         raise DeviceError("this is not an ExecuTorch file: it does not say so at its beginning")
+    if is_broken(model):
+        raise DeviceError("this ExecuTorch file is damaged: its checksum is another")
     try:
         return runtime._load_program_from_buffer(
             model, program_verification=runtime.Verification.InternalConsistency

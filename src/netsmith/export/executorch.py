@@ -8,7 +8,7 @@ convolutions.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ import onnx
 from onnx import NodeProto, helper, shape_inference
 
 from netsmith.errors import ExportError, MissingExtraError
+from netsmith.export.seal import seal
 from netsmith.export.tflite_graph import Scale, signed
 from netsmith.export.xnnpack_graph import MOST_IMAGES, XnnpackGraph
 
@@ -24,11 +25,11 @@ _DELEGATE, _METHOD = "XnnpackBackend", "forward"
 _ALIGNMENT = 16
 
 
-def write_executorch(model: onnx.ModelProto) -> bytes:
+def write_executorch(model: onnx.ModelProto, metadata: Mapping[str, str] | None = None) -> bytes:
     """Return the bytes of an ExecuTorch file that computes what ``model`` does.
 
-    Its input is (N, C, H, W), of the model's type, with N from 1 to ``MOST_IMAGES``. It holds no metadata,
-    which the format has no place for. Raises :class:`ExportError` on an operation that is not known here,
+    Its input is (N, C, H, W), of the model's type, with N from 1 to ``MOST_IMAGES``; ``metadata`` is named
+    data beside the weights. Raises :class:`ExportError` on an operation that is not known here,
     :class:`MissingExtraError` without ExecuTorch, whose schemas these are.
     """
     try:
@@ -63,11 +64,12 @@ def write_executorch(model: onnx.ModelProto) -> bytes:
         (graph.shapes[graph.source.output[0].name], ScalarType.FLOAT),
     )
     store = NamedDataStore()
-    for name, data in graph.data.items():
+    notes = {name: text.encode() for name, text in (metadata or {}).items()}
+    for name, data in (graph.data | notes).items():
         store.add_named_data(name, data, _ALIGNMENT)
     file = _program.PTEFile(program=program, named_data=store.get_named_data_store_output())
     packed = _program.serialize_pte_binary(file, extract_delegate_segments=True)
-    return bytes(packed)
+    return seal(bytes(packed))
 
 
 @contextmanager
