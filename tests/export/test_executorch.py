@@ -125,7 +125,7 @@ def test_a_file_holds_a_byte_a_weight_and_what_was_noted() -> None:
 def test_what_cannot_be_written_is_named() -> None:
     model = to_onnx(nn.Sigmoid(), (1, 4, 4))
     model.graph.node[0].op_type = "Tanh"
-    with pytest.raises(ExportError, match="'Tanh' cannot be written for ExecuTorch; known: Conv"):
+    with pytest.raises(ExportError, match="'Tanh' cannot be written as an ExecuTorch file; known: Conv"):
         write_executorch(model)
 
 

@@ -126,7 +126,7 @@ def test_what_cannot_be_written_is_named() -> None:
         Ncnn().export(nn.MaxPool2d(3, ceil_mode=True), (1, 4, 4))
     model = to_onnx(nn.Sigmoid(), (1, 4, 4))
     model.graph.node[0].op_type = "Tanh"
-    with pytest.raises(ExportError, match="'Tanh' cannot be written for ncnn; known: Conv"):
+    with pytest.raises(ExportError, match="'Tanh' cannot be written as an ncnn file; known: Conv"):
         write_ncnn(model)
 
 

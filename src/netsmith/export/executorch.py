@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import NodeProto, helper, shape_inference
+from onnx import NodeProto, shape_inference
 
 from netsmith.errors import ExportError, MissingExtraError
+from netsmith.export.onnx_graph import Scale, attributes_of, signed, translate
 from netsmith.export.seal import seal
-from netsmith.export.tflite_graph import Scale, signed
 from netsmith.export.xnnpack_graph import MOST_IMAGES, XnnpackGraph
 
 _DELEGATE, _METHOD = "XnnpackBackend", "forward"
@@ -45,16 +45,7 @@ def write_executorch(model: onnx.ModelProto, metadata: Mapping[str, str] | None 
     except ImportError:
         raise MissingExtraError("executorch", "executorch", "writing an ExecuTorch file") from None
     graph = XnnpackGraph(xnnpack_graph_schema, shape_inference.infer_shapes(model).graph)
-    for node in graph.source.node:
-        if node.output[0] in graph.places:  # it was taken along by the node before it
-            continue
-        translate = _OPERATIONS.get(node.op_type)
-        if translate is None:
-            raise ExportError(
-                f"operation '{node.op_type}' cannot be written for ExecuTorch; known: "
-                f"{', '.join(_OPERATIONS)}"
-            )
-        translate(graph, node)
+    translate(graph, _OPERATIONS, "an ExecuTorch file")
     delegated = xnnpack_graph_serialize.serialize_xnnpack_binary(graph.finish(), bytearray())
     kinds = {"uint8": ScalarType.BYTE, "float32": ScalarType.FLOAT}
     program = _program_of(
@@ -129,12 +120,8 @@ def _program_of(schema: Any, delegated: bytes, given: tuple[Any, Any], asked: tu
     )
 
 
-def _attributes(node: NodeProto) -> dict[str, Any]:
-    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-
-
 def _convolution(graph: XnnpackGraph, node: NodeProto) -> None:
-    attributes, kernel = _attributes(node), graph.constants[node.input[1]]
+    attributes, kernel = attributes_of(node), graph.constants[node.input[1]]
     groups, channels = attributes["group"], graph.shapes[node.input[0]][1]
     depthwise = groups == channels and groups > 1
     place, limits, integers = graph.result(node)
@@ -172,9 +159,10 @@ def _convolution(graph: XnnpackGraph, node: NodeProto) -> None:
 
 
 def _linear(graph: XnnpackGraph, node: NodeProto) -> None:
-    if _attributes(node) != {"transB": 1}:
+    if attributes_of(node) != {"transB": 1}:
         raise ExportError(
-            f"a Gemm of {_attributes(node)} cannot be written for ExecuTorch, but for that of a linear layer"
+            f"a Gemm of {attributes_of(node)} cannot be written as an ExecuTorch file, but for "
+            "that of a linear layer"
         )
     place, limits, integers = graph.result(node)
     x = graph.operand(node.input[0], integers)

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import NodeProto, TensorProto, helper, numpy_helper, shape_inference
+from onnx import NodeProto, TensorProto, shape_inference
 
 from netsmith.errors import ExportError
+from netsmith.export.onnx_graph import OnnxGraph, attributes_of, translate
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Parameter = int | float | Sequence[float]
@@ -37,15 +38,7 @@ def write_ncnn(model: onnx.ModelProto, metadata: Mapping[str, str] | None = None
     :class:`ExportError` on an operation that is not known here.
     """
     graph = NcnnGraph(shape_inference.infer_shapes(model).graph)
-    for node in graph.source.node:
-        if node.output[0] in graph.places:  # it was taken along by the node before it
-            continue
-        translate = _OPERATIONS.get(node.op_type)
-        if translate is None:
-            raise ExportError(
-                f"operation '{node.op_type}' cannot be written for ncnn; known: {', '.join(_OPERATIONS)}"
-            )
-        translate(graph, node)
+    translate(graph, _OPERATIONS, "an ncnn file")
     notes = {"input_type": graph.input_type, "metadata": dict(metadata or {})}
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
@@ -55,25 +48,16 @@ def write_ncnn(model: onnx.ModelProto, metadata: Mapping[str, str] | None = None
     return packed.getvalue()
 
 
-class NcnnGraph:
+class NcnnGraph(OnnxGraph):
     """What is written so far; ``places`` says which of ncnn's blobs holds each ONNX value."""
 
     def __init__(self, graph: onnx.GraphProto) -> None:
-        self.source = graph
-        self.constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
-        self.shapes = {
-            value.name: tuple(d.dim_value for d in value.type.tensor_type.shape.dim)
-            for value in (*graph.input, *graph.value_info, *graph.output)
-        }
-        self.readers: dict[str, list[NodeProto]] = {}
-        for node in graph.node:
-            for name in node.input:
-                self.readers.setdefault(name, []).append(node)
+        super().__init__(graph)
         self.layers: list[tuple[str, list[str], str, dict[int, Parameter]]] = []
         self.weights = bytearray()
         (image,) = graph.input
         self.input_type = "uint8" if image.type.tensor_type.elem_type == TensorProto.UINT8 else "float32"
-        self.places = {image.name: _INPUT}
+        self.places: dict[str, str] = {image.name: _INPUT}
         _, channels, height, width = self.shapes[image.name]
         self.layers.append(("Input", [], _INPUT, {0: width, 1: height, 2: channels}))
 
@@ -93,12 +77,6 @@ class NcnnGraph:
     def weight(self, values: Array, *, tagged: bool) -> None:
         """Add float32 numbers; where ncnn knows several kinds they are tagged, and 0 means float32."""
         self.weights += bytes(4 * tagged) + np.ascontiguousarray(values, "<f4").tobytes()
-
-    def only_reader(self, name: str) -> NodeProto | None:
-        """Return the node that alone reads a value, if there is one and the value is no output."""
-        readers = self.readers.get(name, [])
-        is_output = any(name == output.name for output in self.source.output)
-        return readers[0] if len(readers) == 1 and not is_output else None
 
     def activation(self, node: NodeProto) -> tuple[str, dict[int, Parameter]]:
         """Return the output and the parameters of a layer that takes along a ReLU or Clip behind it."""
@@ -144,12 +122,8 @@ def _line(
     return " ".join([kind, name, str(len(inputs)), str(len(outputs)), *inputs, *outputs, *written])
 
 
-def _attributes(node: NodeProto) -> dict[str, Any]:
-    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-
-
 def _convolution(graph: NcnnGraph, node: NodeProto) -> None:
-    attributes, kernel = _attributes(node), graph.constants[node.input[1]]
+    attributes, kernel = attributes_of(node), graph.constants[node.input[1]]
     groups, (top, left, bottom, right) = attributes["group"], attributes["pads"]
     output, activation = graph.activation(node)
     parameters: dict[int, Parameter] = {
@@ -175,9 +149,10 @@ def _convolution(graph: NcnnGraph, node: NodeProto) -> None:
 
 
 def _linear(graph: NcnnGraph, node: NodeProto) -> None:
-    if _attributes(node) != {"transB": 1}:
+    if attributes_of(node) != {"transB": 1}:
         raise ExportError(
-            f"a Gemm of {_attributes(node)} cannot be written for ncnn, but for that of a linear layer"
+            f"a Gemm of {attributes_of(node)} cannot be written as an ncnn file, but for that "
+            "of a linear layer"
         )
     kernel = graph.constants[node.input[1]]
     output, activation = graph.activation(node)
@@ -225,7 +200,7 @@ def _scale(graph: NcnnGraph, node: NodeProto, code: int, constant: str) -> None:
     elif code == _ADD:
         values, bias = np.ones_like(values), values
     else:
-        raise ExportError("a subtraction of a number for each channel cannot be written for ncnn")
+        raise ExportError("a subtraction of a number for each channel cannot be written as an ncnn file")
     graph.layer("Scale", [x], output, {0: values.size, 1: int(bias is not None)})
     graph.weight(values, tagged=False)
     if bias is not None:
@@ -238,8 +213,8 @@ def _each_channel(graph: NcnnGraph, x: str, constant: str) -> Array:
     images = len(graph.shapes[x]) == 4
     if values.size != 1 and (values.size != channels or (values.shape[-2:] != (1, 1) and images)):
         raise ExportError(
-            f"a constant of {values.shape} beside {graph.shapes[x]} cannot be written for ncnn, but for one "
-            "number or one for each channel"
+            f"a constant of {values.shape} beside {graph.shapes[x]} cannot be written as an ncnn file, but "
+            "for one number or one for each channel"
         )
     numbers: Array = values.reshape(-1)
     return numbers
@@ -256,7 +231,7 @@ def _unary(kind: str) -> Callable[[NcnnGraph, NodeProto], None]:
 
 def _hard(kind: str) -> Callable[[NcnnGraph, NodeProto], None]:
     def translate(graph: NcnnGraph, node: NodeProto) -> None:
-        slope = _attributes(node) or {"alpha": 1 / 6, "beta": 0.5}
+        slope = attributes_of(node) or {"alpha": 1 / 6, "beta": 0.5}
         graph.layer(kind, node.input, node.output[0], {0: float(slope["alpha"]), 1: float(slope["beta"])})
 
     return translate
@@ -272,9 +247,9 @@ def _average(graph: NcnnGraph, node: NodeProto) -> None:
 
 def _pool(kind: int) -> Callable[[NcnnGraph, NodeProto], None]:
     def translate(graph: NcnnGraph, node: NodeProto) -> None:
-        attributes = _attributes(node)
+        attributes = attributes_of(node)
         if attributes.get("ceil_mode") or set(attributes.get("dilations", [1])) != {1}:
-            raise ExportError("pooling with a dilation or ceil_mode cannot be written for ncnn")
+            raise ExportError("pooling with a dilation or ceil_mode cannot be written as an ncnn file")
         (down, along), (top, left, bottom, right) = attributes["strides"], attributes["pads"]
         height, width = attributes["kernel_shape"]
         sizes: dict[int, Parameter] = {0: kind, 1: width, 11: height, 2: along, 12: down}
@@ -286,9 +261,9 @@ def _pool(kind: int) -> Callable[[NcnnGraph, NodeProto], None]:
 
 
 def _concatenate(graph: NcnnGraph, node: NodeProto) -> None:
-    axis = _attributes(node)["axis"]
+    axis = attributes_of(node)["axis"]
     if axis < 1:
-        raise ExportError("a Concat of images, not of what they hold, cannot be written for ncnn")
+        raise ExportError("a Concat of images, not of what they hold, cannot be written as an ncnn file")
     graph.layer("Concat", node.input, node.output[0], {0: axis - 1})
 
 

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import NodeProto, helper, shape_inference
+from onnx import NodeProto, shape_inference
 
 from netsmith.errors import ExportError, MissingExtraError
-from netsmith.export.tflite_graph import Scale, TfliteGraph, signed
+from netsmith.export.onnx_graph import Scale, attributes_of, signed, translate
+from netsmith.export.tflite_graph import TfliteGraph
 
 _FILE_IDENTIFIER = b"TFL3"
 
@@ -32,27 +33,15 @@ def write_tflite(model: onnx.ModelProto, metadata: Mapping[str, str] | None = No
     except ImportError:
         raise MissingExtraError("ai-edge-litert", "litert", "writing a TFLite file") from None
     graph = TfliteGraph(schema, shape_inference.infer_shapes(model).graph)
-    for node in graph.source.node:
-        if node.output[0] in graph.places:  # it was taken along by the node before it
-            continue
-        translate = _OPERATIONS.get(node.op_type)
-        if translate is None:
-            raise ExportError(
-                f"operation '{node.op_type}' cannot be written as TFLite; known: {', '.join(_OPERATIONS)}"
-            )
-        translate(graph, node)
+    translate(graph, _OPERATIONS, "TFLite")
     packed = flatbuffers.Builder(1 << 16)
     packed.Finish(graph.model(metadata or {}).Pack(packed), _FILE_IDENTIFIER)
     return bytes(packed.Output())
 
 
-def _attributes(node: NodeProto) -> dict[str, Any]:
-    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-
-
 def _convolution(graph: TfliteGraph, node: NodeProto) -> None:
     """Translate a convolution; one that no padding of TFLite fits is padded by an operation before it."""
-    schema, attributes = graph.schema, _attributes(node)
+    schema, attributes = graph.schema, attributes_of(node)
     groups, (stride, _) = attributes.get("group", 1), attributes["strides"]
     channels = graph.shapes[node.input[0]][1]
     depthwise = groups == channels and groups > 1
@@ -116,9 +105,9 @@ def _pad(graph: TfliteGraph, node: NodeProto, x: int, pads: Sequence[int]) -> in
 
 
 def _linear(graph: TfliteGraph, node: NodeProto) -> None:
-    if _attributes(node) != {"transB": 1}:
+    if attributes_of(node) != {"transB": 1}:
         raise ExportError(
-            f"a Gemm of {_attributes(node)} cannot be written as TFLite, but for that of a linear layer"
+            f"a Gemm of {attributes_of(node)} cannot be written as TFLite, but for that of a linear layer"
         )
     place, activation, integers = graph.result(node)
     x, kernel = graph.operand(node.input[0], integers), graph.weight(node.input[1], (0, 1), 0)

@@ -3,41 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import NodeProto, TensorProto, numpy_helper
+from onnx import NodeProto, TensorProto
+
+from netsmith.export.onnx_graph import OnnxGraph, Scale, signed
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 SCHEMA_VERSION = 3
 
 
-@dataclass(frozen=True)
-class Scale:
-    """How integers stand for reals: ``scale * (q - zero)``, for each index along ``axis``."""
-
-    scale: Array
-    zero: Array
-    axis: int = 0
-
-
-class TfliteGraph:
+class TfliteGraph(OnnxGraph):
     """What is written so far; ``places`` says in which tensor each ONNX value stands."""
 
     def __init__(self, schema: Any, graph: onnx.GraphProto) -> None:
-        self.schema, self.source = schema, graph
-        self.constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
-        self.shapes = {
-            value.name: tuple(d.dim_value for d in value.type.tensor_type.shape.dim)
-            for value in (*graph.input, *graph.value_info, *graph.output)
-        }
-        self.readers: dict[str, list[NodeProto]] = {}
-        for node in graph.node:
-            for name in node.input:
-                self.readers.setdefault(name, []).append(node)
+        super().__init__(graph)
+        self.schema = schema
         self.scales: dict[str, Scale] = {}  # of constants that a DequantizeLinear reads
         self.places: dict[str, int] = {}
         self.tensors: list[Any] = []
@@ -153,10 +137,10 @@ class TfliteGraph:
         is.
         """
         name, activation = node.output[0], self.schema.ActivationFunctionType.NONE
-        follower = self._only_reader(name)
+        follower = self.only_reader(name)
         if clips and follower is not None and self.is_relu6(follower):
             name, activation = follower.output[0], self.schema.ActivationFunctionType.RELU6
-            follower = self._only_reader(name)
+            follower = self.only_reader(name)
         integers = all(self.quantized(self.places[i]) for i in node.input if i in self.places)
         if integers and follower is not None and follower.op_type == "QuantizeLinear":
             scale, zero = (self.constants[i] for i in follower.input[1:3])
@@ -204,15 +188,5 @@ class TfliteGraph:
                 scale = Scale(np.atleast_1d(scale.scale), np.atleast_1d(scale.zero))
         return self.tensor(name, (), np.int32 if integers else np.float32, scale, values)
 
-    def _only_reader(self, name: str) -> NodeProto | None:
-        readers = self.readers.get(name, [])
-        is_output = any(name == output.name for output in self.source.output)
-        return readers[0] if len(readers) == 1 and not is_output else None
-
     def is_relu6(self, node: NodeProto) -> bool:
         return node.op_type == "Clip" and [float(self.constants[i]) for i in node.input[1:]] == [0.0, 6.0]
-
-
-def signed(scale: Array, zero: Array) -> Scale:
-    """Turn the scale of unsigned bytes into that of signed ones, which stand for the same reals."""
-    return Scale(np.atleast_1d(scale), np.atleast_1d(zero).astype(np.int64) - 128)

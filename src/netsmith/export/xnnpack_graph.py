@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import NodeProto, TensorProto, numpy_helper
+from onnx import NodeProto, TensorProto
 
-from netsmith.export.tflite_graph import Scale, signed
+from netsmith.export.onnx_graph import OnnxGraph, Scale, signed
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Limits = tuple[float, float]
@@ -23,20 +23,12 @@ _INPUT, _OUTPUT = 1, 2  # flags of a value that the caller gives or takes
 _NAMED = 2**64 - 1  # as an offset: the data are found by their name
 
 
-class XnnpackGraph:
+class XnnpackGraph(OnnxGraph):
     """What is written so far; ``places`` says which value holds each ONNX value. Images are (N, H, W, C)."""
 
     def __init__(self, schema: Any, graph: onnx.GraphProto) -> None:
-        self.schema, self.source = schema, graph
-        self.constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
-        self.shapes = {
-            value.name: tuple(d.dim_value for d in value.type.tensor_type.shape.dim)
-            for value in (*graph.input, *graph.value_info, *graph.output)
-        }
-        self.readers: dict[str, list[NodeProto]] = {}
-        for node in graph.node:
-            for name in node.input:
-                self.readers.setdefault(name, []).append(node)
+        super().__init__(graph)
+        self.schema = schema
         self.scales: dict[str, Scale] = {}  # of constants that a DequantizeLinear reads
         self.places: dict[str, int] = {}
         self.values: list[Any] = []
@@ -170,10 +162,10 @@ class XnnpackGraph:
         QuantizeLinear alone reads it, and all that the node computes with is.
         """
         name, limits = node.output[0], None
-        follower = self._only_reader(name)
+        follower = self.only_reader(name)
         if clips and follower is not None and follower.op_type in ("Clip", "Relu"):
             name, limits = follower.output[0], self.limits(follower)
-            follower = self._only_reader(name)
+            follower = self.only_reader(name)
         integers = all(self.quantized(self.places[i]) for i in node.input if i in self.places)
         if integers and follower is not None and follower.op_type == "QuantizeLinear":
             scale, zero = (self.constants[i] for i in follower.input[1:3])
@@ -221,11 +213,6 @@ class XnnpackGraph:
         if integers:
             return self.constant(values.astype(np.int32), Scale(scales, zeros))
         return self.constant(values * scales)
-
-    def _only_reader(self, name: str) -> NodeProto | None:
-        readers = self.readers.get(name, [])
-        is_output = any(name == output.name for output in self.source.output)
-        return readers[0] if len(readers) == 1 and not is_output else None
 
     def limits(self, node: NodeProto) -> Limits:
         """Return the limits of a Clip or Relu."""

@@ -1,0 +1,79 @@
+"""Reading an ONNX graph to write it in another format: its constants, shapes and readers, node by node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import onnx
+from onnx import NodeProto, helper, numpy_helper
+
+from netsmith.errors import ExportError
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How integers stand for reals: ``scale * (q - zero)``, for each index along ``axis``."""
+
+    scale: Array
+    zero: Array
+    axis: int = 0
+
+
+def signed(scale: Array, zero: Array) -> Scale:
+    """Turn the scale of unsigned bytes into that of signed ones, which stand for the same reals."""
+    return Scale(np.atleast_1d(scale), np.atleast_1d(zero).astype(np.int64) - 128)
+
+
+class OnnxGraph:
+    """A graph of inferred shapes, batch first, that a writer of another format reads.
+
+    ``places`` says where the writer put each value that it has written.
+    """
+
+    places: dict[str, Any]
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self.source = graph
+        self.constants: dict[str, Array] = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+        self.shapes: dict[str, tuple[int, ...]] = {
+            value.name: tuple(d.dim_value for d in value.type.tensor_type.shape.dim)
+            for value in (*graph.input, *graph.value_info, *graph.output)
+        }
+        self._readers: dict[str, list[NodeProto]] = {}
+        for node in graph.node:
+            for name in node.input:
+                self._readers.setdefault(name, []).append(node)
+
+    def only_reader(self, name: str) -> NodeProto | None:
+        """Return the node that alone reads a value, if there is one and the value is no output."""
+        readers = self._readers.get(name, [])
+        is_output = any(name == output.name for output in self.source.output)
+        return readers[0] if len(readers) == 1 and not is_output else None
+
+
+Graph = TypeVar("Graph", bound=OnnxGraph)
+
+
+def translate(graph: Graph, operations: Mapping[str, Callable[[Graph, NodeProto], None]], kind: str) -> None:
+    """Write every node by the table of ``operations``, in a file that is called ``kind``.
+
+    Raises :class:`ExportError` on an operation that is not in it.
+    """
+    for node in graph.source.node:
+        if node.output[0] in graph.places:  # it was taken along by the node before it
+            continue
+        if node.op_type not in operations:
+            raise ExportError(
+                f"operation '{node.op_type}' cannot be written as {kind}; known: {', '.join(operations)}"
+            )
+        operations[node.op_type](graph, node)
+
+
+def attributes_of(node: NodeProto) -> dict[str, Any]:
+    """Return the attributes of a node by name."""
+    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
