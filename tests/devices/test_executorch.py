@@ -84,9 +84,8 @@ def test_a_file_runs_without_netsmith(tmp_path: Path) -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 9, 2)).eval()
     (tmp_path / "model.pte").write_bytes(parse("executorch").export(module, (3, 5, 5)))
     code = (
-        "import torch; from executorch.runtime import Runtime\n"
-        "method = Runtime.get().load_program('model.pte').load_method('forward')\n"
-        "print(*method.execute([torch.ones(1, 3, 5, 5)])[0][0].tolist())"
+        "import torch; from executorch.extension.pybindings import _C\n"
+        "print(*_C._load_for_executorch('model.pte').forward([torch.ones(1, 3, 5, 5)])[0][0].tolist())"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=120, capture_output=True, text=True
@@ -96,17 +95,18 @@ def test_a_file_runs_without_netsmith(tmp_path: Path) -> None:
     np.testing.assert_allclose([float(v) for v in done.stdout.split()], expected, atol=1e-4)
 
 
-def test_what_executorch_prints_stays_out_of_standard_output() -> None:
+def test_what_executorch_prints_stays_out_of_standard_output(tmp_path: Path) -> None:
+    (tmp_path / "model.pte").write_bytes(parse("executorch").export(nn.ReLU(), (3, 4, 4)))
     code = (
-        "import numpy as np; from netsmith.devices.device import parse\n"
-        "from netsmith.errors import DeviceError; from torch import nn\n"
-        "device = parse('executorch'); model = device.export(nn.ReLU(), (3, 4, 4))\n"
+        "import pathlib; import numpy as np; from netsmith.devices.device import parse\n"
+        "from netsmith.errors import DeviceError; model = pathlib.Path('model.pte').read_bytes()\n"
+        "device = parse('executorch')\n"
         "device.prepare(model, np.zeros((1, 3, 4, 4), np.float32))()\n"
         "try: device.prepare(model[:600], np.zeros((1, 3, 4, 4), np.float32))\n"
         "except DeviceError: print('refused')"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], check=True, timeout=120, capture_output=True, text=True
+        [sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=120, capture_output=True, text=True
     )
     assert done.stdout == "refused\n"
 

@@ -116,7 +116,7 @@ class ExecuTorch(LocalRuntime):
         if _loaded:
             raise DeviceError(
                 f"ExecuTorch has one number of threads a process, and files are loaded with "
-                f"{runtime._threadpool_get_thread_count()}: '{self.name}' has to wait until they are let go"
+                f"{runtime._threadpool_get_thread_count()}: use '{self.name}' after them, not beside them"
             )
         runtime._unsafe_reset_threadpool(self.threads)
 

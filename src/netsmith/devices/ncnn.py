@@ -45,7 +45,9 @@ _DAMAGE = (
 class Ncnn(LocalRuntime):
     """ncnn's interpreter, in float32. It runs one image at a time; a pass over several takes them in turn.
 
-    ncnn reads float32 alone: to make it of pixels is part of a pass.
+    ncnn reads float32 alone: to make it of pixels is part of a pass. Its threads spin while they wait for
+    each other, and so starve each other where the machine does other work; they sleep with
+    OMP_WAIT_POLICY=PASSIVE in the environment of the process.
     """
 
     runtime = "ncnn"
