@@ -106,7 +106,7 @@ def test_low_parts_import_nothing_heavy() -> None:
 
 
 # Where a package is imported by another name than it is installed by.
-MODULES = {"MNN": "_mnncengine"}
+MODULES = {"MNN": "_mnncengine", "nvidia-ml-py": "pynvml"}
 
 
 def extras() -> list[str]:

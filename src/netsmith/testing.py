@@ -133,6 +133,17 @@ class FakeDevice:
         """Return what a file takes in a process of its own."""
         return footprint_here(self, model)
 
+    def start(self) -> None:
+        """Import the runtime that it runs files by."""
+        self._runtime.start()
+
+    def held_bytes(self) -> int:
+        """Return 0: it holds nothing beside its process's memory."""
+        return 0
+
+    def energy_counter(self) -> None:
+        """Return None: it uses no energy."""
+
     def cost_ms(self, model: bytes) -> float:
         """Return the latency of a file: a call, and every convolution by its multiply-adds and kernel."""
         graph = onnx.load_model_from_string(model).graph

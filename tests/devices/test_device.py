@@ -31,6 +31,7 @@ pytest.importorskip("onnxruntime")
         "executorch:precision=int8",
         "mnn",
         "ncnn",
+        "torch",
         "fake",
         "fake:likes=7",
     ],

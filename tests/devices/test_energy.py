@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from netsmith.devices.energy import EnergyCounter, find_counter, millijoules_a_pass
+from netsmith.devices.energy import PackageCounter, find_counter, millijoules_a_pass
 
 RANGE_UJ = 9_999_999
 
@@ -42,7 +42,7 @@ def test_a_pass_takes_what_all_packages_used_though_counters_start_again(tmp_pat
 
 def test_joules_add_up_between_readings(tmp_path: Path) -> None:
     machine = Machine(tmp_path, 2_000_000)
-    counter = EnergyCounter(machine.packages)
+    counter = PackageCounter(machine.packages)
     readings = []
     for _ in range(9):  # beyond the range of the counter
         machine.run()

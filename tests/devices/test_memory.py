@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
+from netsmith.devices import parse
 from netsmith.devices.onnx_runtime import OnnxRuntime
 from netsmith.errors import ExportError
 
@@ -26,3 +27,11 @@ def test_memory_grows_by_what_the_file_holds() -> None:
 def test_a_file_that_cannot_be_loaded_is_an_error_with_its_reason() -> None:
     with pytest.raises(ExportError, match="not an ONNX model"):
         OnnxRuntime().footprint(b"nonsense")
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "litert", "executorch", "mnn", "ncnn", "torch"])
+def test_the_memory_of_a_small_file_is_not_that_of_the_runtime(name: str) -> None:
+    """Importing a runtime takes tens of megabytes and more; OpenVINO's compiler takes as much for any file."""
+    pytest.importorskip({"litert": "ai_edge_litert", "mnn": "_mnncengine"}.get(name, name))
+    device = parse(name)
+    assert device.footprint(device.export(nn.Conv2d(8, 8, 3), (8, 8, 8))).peak_bytes < 20e6

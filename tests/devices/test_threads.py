@@ -10,8 +10,10 @@ from torch import nn
 
 from netsmith.devices import parse
 
+RUNTIMES = ("onnxruntime", "openvino", "litert", "executorch", "mnn", "ncnn", "torch")
 
-@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino", "litert", "executorch", "mnn", "ncnn"])
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
 def test_one_thread_takes_no_more_processor_time_than_passes_by(runtime: str) -> None:
     """Two threads at work would take nearly twice as much; a ratio, since the machine may be busy."""
     pytest.importorskip({"litert": "ai_edge_litert", "mnn": "_mnncengine"}.get(runtime, runtime))

@@ -145,6 +145,18 @@ _DEVICES = {
         "ncnn",
         "ncnn on this processor; options: threads",
     ),
+    "torch": (
+        "netsmith.devices.torch_cpu:TorchCpu",
+        "torch",
+        "dev",
+        "PyTorch itself on this processor, the slowest here; options: threads",
+    ),
+    "cuda": (
+        "netsmith.devices.cuda:Cuda",
+        "torch",
+        "cuda",
+        "PyTorch on an NVIDIA GPU, where it finds one",
+    ),
 }
 _READERS = {".onnx": "onnxruntime", ".tflite": "litert", ".pte": "executorch", ".mnn": "mnn", ".ncnn": "ncnn"}
 _UNLISTED = {"fake": ("netsmith.testing:FakeDevice", "onnxruntime", "onnxruntime", "")}

@@ -29,6 +29,10 @@ class LiteRt(LocalRuntime):
         """Return the version of the installed runtime."""
         return packages.version("ai-edge-litert")
 
+    def start(self) -> None:
+        """Import the runtime."""
+        _interpreter()
+
     def export(
         self,
         module: nn.Module,

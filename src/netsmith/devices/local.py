@@ -20,6 +20,7 @@ from netsmith.devices.device import (
     read_threads,
     system,
 )
+from netsmith.devices.energy import Counter, find_counter
 from netsmith.devices.measure import Latency
 from netsmith.devices.memory import Footprint, footprint_here
 from netsmith.devices.session import Session, time_here
@@ -76,6 +77,18 @@ class LocalRuntime(ABC):
     def footprint(self, model: bytes) -> Footprint:
         """Load and run an exported file on one image in a process of its own, and return what it took."""
         return footprint_here(self, model)
+
+    def start(self) -> None:
+        """Import the runtime, and take what a process holds of it before its first file."""
+        self.version()
+
+    def held_bytes(self) -> int:
+        """Return 0: a processor's runtime holds nothing beside its process's memory."""
+        return 0
+
+    def energy_counter(self) -> Counter | None:
+        """Return the counter of this processor; None where there is none to be read."""
+        return find_counter()
 
     @abstractmethod
     def version(self) -> str:

@@ -14,16 +14,29 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
 import numpy as np
 
 from netsmith.devices.device import Device, parse
-from netsmith.devices.energy import find_counter, millijoules_a_pass
+from netsmith.devices.energy import Counter, millijoules_a_pass
 from netsmith.errors import DeviceError
 
 _PASSES = 3
 _LIMIT_S = 120.0
+
+
+class Runtime(Device, Protocol):
+    """A device whose files run in a process of this machine."""
+
+    def start(self) -> None:
+        """Import the runtime, and take what a process holds of it before its first file."""
+
+    def held_bytes(self) -> int:
+        """Return the most bytes that this process has held beside its own memory, on a GPU say."""
+
+    def energy_counter(self) -> Counter | None:
+        """Return what counts the energy of a pass here; None where nothing does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,17 +116,17 @@ def _idle_bytes() -> int:
 def main(arguments: list[str]) -> None:
     """Print the figures of one file, given device, path, input shape and type; runs in its own process."""
     name, path, shape, input_type = arguments
-    device = parse(name)
-    device.fingerprint()  # imports the runtime
+    device = cast(Runtime, parse(name))
+    device.start()
     x = np.zeros((1, *map(int, shape.split(","))), dtype=np.dtype(input_type))
     model = Path(path).read_bytes()
-    idle = _idle_bytes()
+    idle = _idle_bytes() + device.held_bytes()
     start = device.clock()
     run = device.prepare(model, x)
     loaded = device.clock()
     for _ in range(_PASSES):
         run()
-    peak_bytes, counter = max(0, _peak_bytes() - idle), find_counter()
+    peak_bytes, counter = max(0, _peak_bytes() + device.held_bytes() - idle), device.energy_counter()
     energy_mj = None if counter is None else millijoules_a_pass(run, counter)
     print(json.dumps({"peak_bytes": peak_bytes, "load_ms": (loaded - start) / 1e6, "energy_mj": energy_mj}))
 

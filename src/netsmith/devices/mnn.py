@@ -47,6 +47,10 @@ class Mnn(LocalRuntime):
         """Return the version of the installed runtime."""
         return packages.version("MNN")
 
+    def start(self) -> None:
+        """Import the runtime."""
+        _engine()
+
     def export(
         self,
         module: nn.Module,

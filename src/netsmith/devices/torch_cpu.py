@@ -1,0 +1,71 @@
+"""PyTorch itself on this processor, operation by operation. Slower than a runtime made to deploy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata as packages
+from typing import Self
+
+from netsmith.devices.device import Array, Run, check_options, read_threads
+from netsmith.devices.local import OnnxFileRuntime
+from netsmith.errors import DeviceError, ExportError
+
+
+@dataclass(frozen=True, slots=True)
+class TorchCpu(OnnxFileRuntime):
+    """PyTorch's operations on the graph of an ONNX file, in float32 and channels last."""
+
+    runtime = "torch"
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, str], *, here: bool = True) -> Self:
+        """Make it from the option ``threads``."""
+        check_options(cls.runtime, options, ("threads",))
+        return cls(read_threads(cls.runtime, options, here=here))
+
+    def version(self) -> str:
+        """Return the version of PyTorch."""
+        return packages.version("torch")
+
+    def start(self) -> None:
+        """Import PyTorch."""
+        import netsmith.export.module  # noqa: F401
+
+    def prepare(self, model: bytes, x: Array) -> Run:
+        """Load an ONNX file with one input (N, C, H, W) and return a pass over ``x``."""
+        import torch
+
+        from netsmith.export.module import OnnxModule
+
+        try:
+            module = OnnxModule(model)
+            images = torch.from_numpy(x).contiguous(memory_format=torch.channels_last)
+
+            def run() -> Array:
+                with torch.inference_mode(), _threads(self.threads):
+                    result: Array = module(images).numpy()
+                return result
+
+            run()
+        except (ExportError, RuntimeError, ValueError, TypeError, KeyError, LookupError) as error:
+            raise DeviceError(
+                f"PyTorch cannot run this file on input {x.shape} of {x.dtype}: {error}"
+            ) from None
+        return run
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Have PyTorch use so many threads meanwhile: their number is the whole process's."""
+    import torch
+
+    before = torch.get_num_threads()
+    if before != count:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        if before != count:
+            torch.set_num_threads(before)
