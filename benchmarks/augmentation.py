@@ -32,14 +32,19 @@ POLICIES = {
 
 
 def trained(splits: Splits, policy: AugmentPolicy, passes: int, images: int, seed: int) -> Record:
-    """Train on the part that ``images`` draws see ``passes`` times; return accuracy and loss."""
+    """Train on the part that ``images`` draws see ``passes`` times; return accuracy and loss.
+
+    An epoch is several passes where there are many, since each ends with a validation.
+    """
     chosen = torch.randperm(len(splits.train), generator=batch_generator(seed, "part"))[: images // passes]
+    passes_an_epoch = max(1, passes // 10)
+    part = splits.train.subset(chosen.repeat(passes_an_epoch))
     common = {"mean": splits.mean, "std": splits.std}
-    batches = Loader(splits.train.subset(chosen), 64, policy=policy, seed=seed, drop_last=True, **common)
+    batches = Loader(part, 64, policy=policy, seed=seed, drop_last=True, **common)
     validation = Loader(splits.validation, 256, shuffle=False, **common)
     torch.manual_seed(seed)
     network = Network(mobilenetv2(SHAPE, CLASSES, 0.35))
-    recipe = Recipe(passes, 64, warmup_epochs=min(2.0, passes / 10))
+    recipe = Recipe(passes // passes_an_epoch, 64, warmup_epochs=min(2.0, passes / 10) / passes_an_epoch)
     last = train(network, batches, validation, recipe, seed=seed).last
     return {"accuracy": last.accuracy, "loss": last.loss, "train_loss": last.train_loss}
 

@@ -21,10 +21,8 @@ STRENGTHS = {
     "strong": AugmentPolicy(shift=0.125, erase=0.5, brightness=0.4, contrast=0.4, mixup=0.2, cutmix=1.0),
 }
 
-#: From how many passes over the images on each strength pays (docs/results.md), the strongest first.
+#: From how many passes over the images on each strength pays, and mirroring with it (docs/results.md).
 _FROM_PASSES = ((50.0, "standard"), (20.0, "light"), (0.0, "none"))
-#: From how many passes on mirroring does.
-_FLIP_FROM_PASSES = 8.0
 #: Below this side, in pixels, brightness and contrast are left alone.
 _LEAST_JITTER_SIDE = 48
 #: Neighbours are looked for among so many images, shrunk to at most so many pixels a side.
@@ -83,7 +81,7 @@ def choose_policy(input_shape: Shape, passes: float, flip: bool) -> AugmentPolic
     label of a digit and helps nearly everything else.
     """
     strength = next(name for least, name in _FROM_PASSES if passes >= least)
-    return replace(named_policy(strength, input_shape), flip=flip and passes >= _FLIP_FROM_PASSES)
+    return replace(named_policy(strength, input_shape), flip=flip and strength != "none")
 
 
 def flip_evidence(train: Images, validation: Images) -> FlipEvidence:
