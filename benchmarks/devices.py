@@ -33,7 +33,10 @@ from netsmith.pipeline.calibration import calibrated
 from netsmith.spaces.chain import ChainSpace
 from netsmith.spaces.mbconv import mbconv
 
-DEVICES = ("onnxruntime", "onnxruntime:precision=int8", "openvino", "litert", "litert:precision=int8", "mnn")
+DEVICES = (
+    "onnxruntime", "onnxruntime:precision=int8", "openvino", "litert", "litert:precision=int8", "mnn",
+    "executorch", "executorch:precision=int8", "ncnn",
+)  # fmt: skip
 SHAPE, CLASSES, FITTED, HELDOUT, REPEATED = (3, 32, 32), 10, 60, 30, 8
 NETWORKS_S = 120.0
 

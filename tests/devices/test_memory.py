@@ -31,7 +31,7 @@ def test_a_file_that_cannot_be_loaded_is_an_error_with_its_reason() -> None:
 
 @pytest.mark.parametrize("name", ["onnxruntime", "litert", "executorch", "mnn", "ncnn", "torch"])
 def test_the_memory_of_a_small_file_is_not_that_of_the_runtime(name: str) -> None:
-    """Importing a runtime takes tens of megabytes and more; OpenVINO's compiler takes as much for any file."""
+    """Importing a runtime takes tens of megabytes; OpenVINO's compiler takes as much for any file."""
     pytest.importorskip({"litert": "ai_edge_litert", "mnn": "_mnncengine"}.get(name, name))
     device = parse(name)
     assert device.footprint(device.export(nn.Conv2d(8, 8, 3), (8, 8, 8))).peak_bytes < 20e6
