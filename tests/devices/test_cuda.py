@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from netsmith.devices import parse
+from netsmith.devices import known_devices, parse
 from netsmith.errors import DeviceError
 from netsmith.testing import device_contract
 
@@ -17,6 +17,8 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch fi
 def test_without_a_gpu_the_device_is_refused_with_what_is_missing() -> None:
     with pytest.raises(DeviceError, match="needs an NVIDIA GPU"):
         parse("cuda")
+    (cuda,) = (known for known in known_devices() if known.name == "cuda")
+    assert "NVIDIA GPU" in cuda.missing
 
 
 def test_a_file_is_written_where_there_is_no_gpu() -> None:

@@ -75,6 +75,7 @@ def test_wrong_names_say_what_is_right(text: str, message: str) -> None:
 def test_a_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("netsmith.devices.device._version", lambda package: None)
     assert {known.version for known in known_devices()} == {None}
+    assert all(known.missing == f"pip install 'netsmith[{known.extra}]'" for known in known_devices())
     for name in ("onnxruntime", "openvino", "litert", "executorch", "mnn", "ncnn"):
         with pytest.raises(MissingExtraError, match=rf"pip install 'netsmith\[{name}\]'"):
             parse(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import platform
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -104,6 +105,8 @@ class KnownDevice:
     summary: str
     version: str | None
     """The version of the installed package; None where it is missing."""
+    missing: str
+    """What is needed before it can be used here; nothing where it can."""
 
 
 # name -> where its class is, its package, the extra that brings it, and one line about it. Classes
@@ -176,9 +179,18 @@ def known_devices() -> tuple[KnownDevice, ...]:
     """Return every device that can be designed for, with the installed version of its package."""
     entries = [(name, *entry[1:]) for name, entry in _DEVICES.items()]
     return tuple(
-        KnownDevice(name, package, extra, summary, _version(package))
+        KnownDevice(name, package, extra, summary, _version(package), _missing(name, package, extra))
         for name, package, extra, summary in [*entries, _AGENT, _TABLE]
     )
+
+
+def _missing(name: str, package: str, extra: str) -> str:
+    version = _version(package)
+    if version is None:
+        return f"pip install 'netsmith[{extra}]'"
+    if name == "cuda" and (version.endswith("+cpu") or shutil.which("nvidia-smi") is None):
+        return "an NVIDIA GPU, and a PyTorch built for it"
+    return ""
 
 
 def reader_of(suffix: str) -> str:
