@@ -70,7 +70,8 @@ class Cuda(OnnxFileRuntime):
         from netsmith.export.module import OnnxModule
 
         try:
-            with torch.inference_mode(), torch.backends.cudnn.flags(benchmark=True, allow_tf32=False):
+            exact = torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False)
+            with torch.inference_mode(), exact:
                 module = OnnxModule(model).to("cuda")
                 images = torch.from_numpy(x).contiguous(memory_format=torch.channels_last).pin_memory()
                 given = images.to("cuda")
