@@ -32,7 +32,7 @@ from netsmith.devices.session import Session, time_here
 from netsmith.errors import ArchError, DeviceError
 from netsmith.export.onnx import write_onnx
 from netsmith.search.searcher import Searcher
-from netsmith.spaces.space import Space
+from netsmith.spaces.space import BuildableSpace, Space
 from netsmith.trial import Trial
 
 # What a multiply-add of a depthwise convolution costs, over one of any other, by kernel.
@@ -217,15 +217,16 @@ def space_contract(space: Space) -> None:
             space.check(arch)
             assert arch.space == space.id, "an arch names its space"
             assert Arch.from_dict(json.loads(json.dumps(arch.to_dict()))) == arch, "archs survive JSON"
-            assert space.plan(arch) == space.plan(arch), "equal archs have equal plans"
         assert mutant != first or space.count() == 1, "a mutant differs"
         decisions = zip(child.choices, first.choices, second.choices, strict=True)
         assert all(c in (a, b) for c, a, b in decisions), "a child takes each decision from a parent"
         assert space.cross(first, first, rng) == first, "the child of equal parents equals them"
-    plan = space.plan(archs[0])
-    for before, after in pairwise(plan.blocks):
-        given = (before.out_channels, *before.output_size)
-        assert after.input_shape == given, f"block {after.key} takes what {before.key} gives"
+        near = list(space.neighbours(first))
+        assert len(near) == len(set(near)), "neighbours are distinct"
+        for arch in near:
+            space.check(arch)
+            changed = sum(a != b for a, b in zip(arch.choices, first.choices, strict=True))
+            assert changed == 1, "a neighbour differs in one decision"
 
     choices = archs[0].choices
     for broken in (
@@ -239,6 +240,17 @@ def space_contract(space: Space) -> None:
         except ArchError:
             continue
         raise AssertionError(f"{broken} is not a point of the space: an ArchError")
+
+
+def buildable_contract(space: BuildableSpace) -> None:
+    """Check what every space whose archs can be built promises beyond :func:`space_contract`."""
+    space_contract(space)
+    arch = space.sample(Random(0))
+    plan = space.plan(arch)
+    assert plan == space.plan(arch), "equal archs have equal plans"
+    for before, after in pairwise(plan.blocks):
+        given = (before.out_channels, *before.output_size)
+        assert after.input_shape == given, f"block {after.key} takes what {before.key} gives"
 
 
 def searcher_contract(make: Callable[[int], Searcher], space: Space, trials: int = 60) -> None:

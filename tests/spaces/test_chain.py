@@ -13,7 +13,7 @@ from netsmith.arch import Arch
 from netsmith.errors import ArchError, SpaceError
 from netsmith.plan import Block
 from netsmith.spaces.chain import ChainSpace
-from netsmith.testing import space_contract
+from netsmith.testing import buildable_contract
 
 
 def options(number: int) -> tuple[Block, ...]:
@@ -34,7 +34,7 @@ def every(space: ChainSpace) -> list[Arch]:
 
 
 def test_it_passes_the_contract(space: ChainSpace) -> None:
-    space_contract(space)
+    buildable_contract(space)
 
 
 def test_count_and_codes_by_enumeration(space: ChainSpace) -> None:

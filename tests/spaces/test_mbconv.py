@@ -15,7 +15,7 @@ from netsmith.nn.count import count_plan
 from netsmith.nn.network import Network
 from netsmith.spaces.chain import ChainSpace
 from netsmith.spaces.mbconv import Stage, halve_less, mbconv, round_width
-from netsmith.testing import space_contract
+from netsmith.testing import buildable_contract
 
 IMAGENET = (3, 224, 224)
 
@@ -116,7 +116,7 @@ def test_random_archs_run_forward() -> None:
 
 
 def test_it_passes_the_contract() -> None:
-    space_contract(mbconv((1, 28, 28), 10))
+    buildable_contract(mbconv((1, 28, 28), 10))
 
 
 @given(st.floats(0.01, 4000))

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from random import Random
 
 from netsmith.arch import Arch
-from netsmith.errors import ArchError, SpaceError
+from netsmith.errors import SpaceError
 from netsmith.plan import Block, Plan
+from netsmith.spaces.choices import ChoiceSpace
 
 
 @dataclass(frozen=True)
-class ChainSpace:
+class ChainSpace(ChoiceSpace):
     """A fixed stem, a chain of edges with a choice of one block each, and a fixed head.
 
     ``edges[i][j]`` is option ``j`` of edge ``i``; every option of an edge has the same input
@@ -67,64 +66,13 @@ class ChainSpace:
         every = [*self.stem, *(b for options in self.edges for b in options), *self.head]
         return tuple(dict.fromkeys(every))
 
-    def count(self) -> int:
-        """How many archs there are, exactly."""
-        return math.prod(len(options) for options in self.edges)
-
-    def arch(self, choices: tuple[int, ...]) -> Arch:
-        """Return the arch of these option indices, one for each edge, checked."""
-        arch = Arch(self.id, tuple(choices))
-        self.check(arch)
-        return arch
-
-    def sample(self, rng: Random) -> Arch:
-        """Draw an arch uniformly."""
-        return Arch(self.id, tuple(rng.randrange(len(options)) for options in self.edges))
-
-    def mutate(self, arch: Arch, rng: Random) -> Arch:
-        """Change one decision, and each further one with the probability of one in their number."""
-        self.check(arch)
-        free = [i for i, options in enumerate(self.edges) if len(options) > 1]
-        if not free:
-            return arch
-        first = rng.choice(free)
-        choices = list(arch.choices)
-        for i in free:
-            if i == first or rng.random() < 1 / len(free):
-                others = [j for j in range(len(self.edges[i])) if j != choices[i]]
-                choices[i] = rng.choice(others)
-        return Arch(self.id, tuple(choices))
-
-    def cross(self, first: Arch, second: Arch, rng: Random) -> Arch:
-        """Take each decision from one parent or the other with equal probability."""
-        self.check(first)
-        self.check(second)
-        pairs = zip(first.choices, second.choices, strict=True)
-        return Arch(self.id, tuple(pair[rng.randrange(2)] for pair in pairs))
-
-    def encode(self, arch: Arch) -> tuple[float, ...]:
-        """One-hot of every decision, concatenated."""
-        self.check(arch)
-        return tuple(
-            float(choice == j)
-            for choice, options in zip(arch.choices, self.edges, strict=True)
-            for j in range(len(options))
-        )
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """How many options each edge has."""
+        return tuple(map(len, self.edges))
 
     def plan(self, arch: Arch) -> Plan:
         """Return the stem, the chosen blocks and the head."""
         self.check(arch)
         chosen = (o[c] for o, c in zip(self.edges, arch.choices, strict=True))
         return Plan((*self.stem, *chosen, *self.head))
-
-    def check(self, arch: Arch) -> None:
-        """Raise :class:`ArchError` unless ``arch`` is a point of this space."""
-        if arch.space != self.id:
-            raise ArchError(f"the arch is of space '{arch.space}', not of this space '{self.id}'")
-        if len(arch.choices) != len(self.edges):
-            raise ArchError(
-                f"space '{self.id}' has {len(self.edges)} decisions; the arch has {len(arch.choices)}"
-            )
-        for i, (choice, options) in enumerate(zip(arch.choices, self.edges, strict=True)):
-            if not 0 <= choice < len(options):
-                raise ArchError(f"decision {i} is one of 0..{len(options) - 1}; got {choice}")

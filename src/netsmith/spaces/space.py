@@ -1,7 +1,8 @@
-"""What every space can do. Searchers see spaces through this alone."""
+"""What every space can do. Searchers see spaces through :class:`Space` alone."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from random import Random
 from typing import Protocol
 
@@ -29,14 +30,21 @@ class Space(Protocol):
     def mutate(self, arch: Arch, rng: Random) -> Arch:
         """Return a neighbour that differs from ``arch`` (where the space holds another)."""
 
+    def neighbours(self, arch: Arch) -> Iterator[Arch]:
+        """Yield every arch that differs from ``arch`` in one decision, always in the same order."""
+
     def cross(self, first: Arch, second: Arch, rng: Random) -> Arch:
         """Return a child that takes each decision from one of its parents."""
 
     def encode(self, arch: Arch) -> tuple[float, ...]:
         """Return features of fixed length for a surrogate; distinct archs differ."""
 
-    def plan(self, arch: Arch) -> Plan:
-        """Return the blocks that ``arch`` stands for."""
-
     def check(self, arch: Arch) -> None:
         """Raise :class:`netsmith.errors.ArchError` unless ``arch`` is a point of this space."""
+
+
+class BuildableSpace(Space, Protocol):
+    """A space whose archs can be built, and not only be looked up."""
+
+    def plan(self, arch: Arch) -> Plan:
+        """Return the blocks that ``arch`` stands for."""

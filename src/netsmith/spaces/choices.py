@@ -1,0 +1,89 @@
+"""What all spaces of independent decisions share: an arch is one option of each."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from random import Random
+
+from netsmith.arch import Arch
+from netsmith.errors import ArchError
+
+
+class ChoiceSpace(ABC):
+    """A product of decisions: every combination of their options is an arch."""
+
+    @property
+    @abstractmethod
+    def id(self) -> str:
+        """The name with a digest of the definition."""
+
+    @property
+    @abstractmethod
+    def sizes(self) -> tuple[int, ...]:
+        """How many options each decision has."""
+
+    def count(self) -> int:
+        """How many archs there are, exactly."""
+        return math.prod(self.sizes)
+
+    def arch(self, choices: tuple[int, ...]) -> Arch:
+        """Return the arch of these option indices, one for each decision, checked."""
+        arch = Arch(self.id, tuple(choices))
+        self.check(arch)
+        return arch
+
+    def sample(self, rng: Random) -> Arch:
+        """Draw an arch uniformly."""
+        return Arch(self.id, tuple(rng.randrange(size) for size in self.sizes))
+
+    def mutate(self, arch: Arch, rng: Random) -> Arch:
+        """Change one decision, and each further one with the probability of one in their number."""
+        self.check(arch)
+        free = [i for i, size in enumerate(self.sizes) if size > 1]
+        if not free:
+            return arch
+        first = rng.choice(free)
+        choices = list(arch.choices)
+        for i in free:
+            if i == first or rng.random() < 1 / len(free):
+                others = [j for j in range(self.sizes[i]) if j != choices[i]]
+                choices[i] = rng.choice(others)
+        return Arch(self.id, tuple(choices))
+
+    def neighbours(self, arch: Arch) -> Iterator[Arch]:
+        """Yield every arch that differs in one decision, in the order of decisions and options."""
+        self.check(arch)
+        for i, size in enumerate(self.sizes):
+            for option in range(size):
+                if option != arch.choices[i]:
+                    yield Arch(self.id, (*arch.choices[:i], option, *arch.choices[i + 1 :]))
+
+    def cross(self, first: Arch, second: Arch, rng: Random) -> Arch:
+        """Take each decision from one parent or the other with equal probability."""
+        self.check(first)
+        self.check(second)
+        pairs = zip(first.choices, second.choices, strict=True)
+        return Arch(self.id, tuple(pair[rng.randrange(2)] for pair in pairs))
+
+    def encode(self, arch: Arch) -> tuple[float, ...]:
+        """One-hot of every decision, concatenated."""
+        self.check(arch)
+        return tuple(
+            float(choice == j)
+            for choice, size in zip(arch.choices, self.sizes, strict=True)
+            for j in range(size)
+        )
+
+    def check(self, arch: Arch) -> None:
+        """Raise :class:`ArchError` unless ``arch`` is a point of this space."""
+        if arch.space != self.id:
+            raise ArchError(f"the arch is of space '{arch.space}', not of this space '{self.id}'")
+        if len(arch.choices) != len(self.sizes):
+            raise ArchError(
+                f"space '{self.id}' has {len(self.sizes)} decisions; the arch has {len(arch.choices)}"
+            )
+        for i, (choice, size) in enumerate(zip(arch.choices, self.sizes, strict=True)):
+            if not 0 <= choice < size:
+                raise ArchError(f"decision {i} is one of 0..{size - 1}; got {choice}")
