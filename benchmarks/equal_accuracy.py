@@ -11,7 +11,6 @@ published, in float32; what int8 costs is not in them. What was finished is in t
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,50 +22,21 @@ from torch import nn
 from netsmith.devices.bench import Bench
 from netsmith.devices.device import parse
 from netsmith.latency.profile import profile
-from netsmith.nn.count import count_plan
 from netsmith.nn.network import Network
 from netsmith.pipeline.calibration import calibrated
-from netsmith.plan import Block
+from netsmith.published.nas_bench_macro import macro, read_nas_bench_macro
 from netsmith.search.additive import AdditiveCost
 from netsmith.spaces.chain import ChainSpace
 
 DEVICES = ("onnxruntime", "onnxruntime:precision=int8", "litert", "litert:precision=int8", "openvino")
 FILE = "nas-bench-macro_cifar10.json"
-# Of the eight layers: channels in and out, pixels a side, stride.
-LAYERS = ((32, 64, 32, 2), (64, 64, 16, 1), (64, 128, 16, 2), (128, 128, 8, 1), (128, 128, 8, 1),
-          (128, 256, 8, 2), (256, 256, 4, 1), (256, 256, 4, 1))  # fmt: skip
 TRIED, REPEATS = 10, 5
 Archs = Mapping[str, float]
 """Accuracy in per cent by arch, a digit a layer."""
 
 
-def macro() -> ChainSpace:
-    """The space of Su et al. 2021: identity (1x1 where shapes differ), MBConv e3 k3, MBConv e6 k5."""
-    edges = []
-    for channels, width, size, stride in LAYERS:
-        shape, same = (channels, width, size, size), channels == width
-        first = Block("skip", *shape) if same else Block("conv", *shape, stride=stride)
-        others = (
-            Block("mbconv", *shape, kernel=kernel, stride=stride, hidden=expansion * channels, shortcut=same)
-            for expansion, kernel in ((3, 3), (6, 5))
-        )
-        edges.append((first, *others))
-    stem, head = Block("conv", 3, 32, 32, 32, kernel=3), Block("head", 256, 10, 4, 4, hidden=1280)
-    return ChainSpace("nas-bench-macro", (stem,), tuple(edges), (head,))
-
-
 def choices(arch: str) -> tuple[int, ...]:
     return tuple(map(int, arch))
-
-
-def published(path: Path, space: ChainSpace) -> Archs:
-    """Read the accuracies; what is counted of the space must be what was published."""
-    rows = json.loads(path.read_text())
-    for arch, row in rows.items():
-        counts = count_plan(space.plan(space.arch(choices(arch))))
-        if (counts.params, counts.macs) != (row["params"], row["flops"]):
-            raise SystemExit(f"{arch} has {counts} here, and {row['params']}, {row['flops']} as published")
-    return {arch: float(row["mean_acc"]) for arch, row in rows.items()}
 
 
 def measured(space: ChainSpace, bench: Bench, archs: Sequence[str]) -> dict[str, float]:
@@ -132,7 +102,8 @@ def main() -> None:
         print(f"skipped: {options.data / FILE} is not there; give the folder of NAS-Bench-Macro")
         return
     records, space = Records(options.records), macro()
-    archs = published(options.data / FILE, space)
+    table = read_nas_bench_macro(options.data / FILE)
+    archs = {"".join(map(str, found)): 100 * (1 - row["error"]) for found, row in table.rows.items()}
     devices, bars = options.devices, options.accuracies
     own = {d: records.once(f"chosen for {d}", lambda d=d: chosen(space, d, archs, bars)) for d in devices}
     every = sorted({own[device][f"{bar:g}"] for device in devices for bar in bars})

@@ -23,7 +23,7 @@ ROOT = SOURCE.parent.parent
 LAYERS = (
     ("errors", "arch", "plan", "budget", "costs", "trial", "pareto", "journal", "spaces"),
     ("nn", "data", "search", "checkpoint"),
-    ("supernet", "train", "export"),
+    ("supernet", "train", "export", "published"),
     ("devices", "latency"),
     ("pipeline", "report"),
     ("cli", "testing"),
@@ -125,7 +125,7 @@ def test_an_optional_package_is_imported_in_one_file(package: str) -> None:
         assert len([p for p in files() if module in set(imports(p))]) == 1
 
 
-@pytest.mark.parametrize("package", ["plotly", "sklearn", "platformdirs", "jinja2", "tomli_w", "rich"])
+@pytest.mark.parametrize("package", ["plotly", "platformdirs", "jinja2", "tomli_w", "rich"])
 def test_a_package_for_one_purpose_is_imported_in_one_file(package: str) -> None:
     users = [p for p in files() if any(m.partition(".")[0] == package for m in imports(p))]
     assert len(users) == 1

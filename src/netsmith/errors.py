@@ -52,7 +52,7 @@ class BudgetError(NetsmithError):
 
 
 class TableError(NetsmithError):
-    """A latency table that is damaged, of another version, or made for another space."""
+    """A table of latencies, or a published one, that is damaged, of another version, or of another space."""
 
 
 class ExportError(NetsmithError):

@@ -7,7 +7,8 @@ import json
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -87,6 +88,24 @@ def read_parquet(path: Path) -> Source:
     return Source(_read_files(parts["train"] + parts["validation"]), _read_files(test) if test else None)
 
 
+@contextmanager
+def open_parquet(path: Path) -> Iterator[Any]:
+    """Open a file as ``pyarrow.parquet.ParquetFile``; what cannot be read of it is a :class:`DataError`.
+
+    Raises :class:`MissingExtraError` without pyarrow.
+    """
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise MissingExtraError("pyarrow", "parquet", f"reading {path.name}") from None
+    try:
+        with pq.ParquetFile(path) as file:
+            yield file
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as Parquet: {error}") from error
+
+
 def _read_files(files: Iterable[Path]) -> Part:
     rows = _Rows([0], [], [], [])
     names: list[str] | None = None
@@ -108,27 +127,19 @@ def _read_files(files: Iterable[Path]) -> Part:
 
 def _read_file(path: Path, out: IO[bytes], rows: _Rows) -> list[str] | None:
     """Append the rows of one file; return the label names of its Hugging Face schema, where it has one."""
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise MissingExtraError("pyarrow", "parquet", f"reading {path.name}") from None
     if path.stat().st_size > shutil.disk_usage(tempfile.gettempdir()).free * 0.9:
         raise DataError(
             f"{path}: too little room in {tempfile.gettempdir()} for its images; set TMPDIR elsewhere"
         )
-    try:
-        with pq.ParquetFile(path) as file:
-            image, label = _columns(path, file.schema_arrow)
-            index = 0
-            for batch in file.iter_batches(batch_size=64, columns=[image, label]):
-                images, values = batch.column(0).to_pylist(), batch.column(1).to_pylist()
-                for picture, value in zip(images, values, strict=True):
-                    _add_row(f"{path}[{index}]", picture, value, out, rows)
-                    index += 1
-            return _names(file.schema_arrow, label)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as Parquet: {error}") from error
+    with open_parquet(path) as file:
+        image, label = _columns(path, file.schema_arrow)
+        index = 0
+        for batch in file.iter_batches(batch_size=64, columns=[image, label]):
+            images, values = batch.column(0).to_pylist(), batch.column(1).to_pylist()
+            for picture, value in zip(images, values, strict=True):
+                _add_row(f"{path}[{index}]", picture, value, out, rows)
+                index += 1
+        return _names(file.schema_arrow, label)
 
 
 def _add_row(name: str, picture: Any, value: Any, out: IO[bytes], rows: _Rows) -> None:
