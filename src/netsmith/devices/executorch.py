@@ -17,6 +17,7 @@ import numpy as np
 
 from netsmith.devices.device import Array, InputType, Layout, Run
 from netsmith.devices.local import LocalRuntime
+from netsmith.devices.quiet import without_stderr
 from netsmith.errors import DeviceError, MissingExtraError
 from netsmith.export.seal import is_broken
 
@@ -111,14 +112,17 @@ class ExecuTorch(LocalRuntime):
     def _claim_threads(self) -> None:
         """Give the process as many threads as this device has."""
         runtime = _runtime()
-        if runtime._threadpool_get_thread_count() == self.threads:
+        with without_stderr():  # where it says at its first call that it could not tell the processor's cores
+            present = runtime._threadpool_get_thread_count()
+        if present == self.threads:
             return
         if _loaded:
             raise DeviceError(
-                f"ExecuTorch has one number of threads a process, and files are loaded with "
-                f"{runtime._threadpool_get_thread_count()}: use '{self.name}' after them, not beside them"
+                f"ExecuTorch has one number of threads a process, and files are loaded with {present}: use "
+                f"'{self.name}' after them, not beside them"
             )
-        runtime._unsafe_reset_threadpool(self.threads)
+        with without_stderr():
+            runtime._unsafe_reset_threadpool(self.threads)
 
 
 def _program(model: bytes) -> Any:

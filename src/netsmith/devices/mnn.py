@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata as packages
 from importlib.util import find_spec
@@ -19,6 +16,7 @@ import numpy as np
 
 from netsmith.devices.device import Array, InputType, Layout, Run, check_options, read_threads
 from netsmith.devices.local import LocalRuntime
+from netsmith.devices.quiet import STDERR, STDOUT, redirected
 from netsmith.errors import DeviceError, ExportError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -136,7 +134,7 @@ class Mnn(LocalRuntime):
         return run
 
     def _session(self, interpreter: Any) -> Any:
-        with _stdout_to_stderr():
+        with redirected(STDOUT, STDERR):
             return interpreter.createSession({"numThread": self.threads, "backend": "CPU"})
 
 
@@ -147,7 +145,7 @@ def _load(model: bytes) -> Any:
         file.write(model)
         file.flush()
         try:
-            with _stdout_to_stderr():
+            with redirected(STDOUT, STDERR):
                 return engine.Interpreter(file.name)
         except Exception as error:  # of no class of its own
             raise DeviceError(f"MNN cannot load this file: {error}") from None
@@ -155,22 +153,8 @@ def _load(model: bytes) -> Any:
 
 def _engine() -> Any:
     try:
-        with _stdout_to_stderr():
+        with redirected(STDOUT, STDERR):
             import _mnncengine  # the package around it loads far more, and reports its use
     except ImportError:
         raise MissingExtraError("MNN", "mnn", "the device 'mnn'") from None
     return _mnncengine
-
-
-@contextmanager
-def _stdout_to_stderr() -> Iterator[None]:
-    """Keep what MNN prints out of standard output, which belongs to results."""
-    sys.stdout.flush()
-    kept = os.dup(1)
-    try:
-        os.dup2(2, 1)
-        yield
-    finally:
-        ctypes.CDLL(None).fflush(None)  # what C has buffered
-        os.dup2(kept, 1)
-        os.close(kept)
