@@ -122,3 +122,16 @@ def test_random_draws_are_told_from_what_the_search_derived(make_folder: Make) -
     spec = plots.choices(candidates(read_folder(path)), None)
     assert spec is not None
     assert [trace["name"] for trace in spec["data"]] == ["drawn at random, measured"]
+
+
+def test_evaluations_are_in_their_order_with_the_best_so_far(make_folder: Make) -> None:
+    path = make_folder(until="started")
+    assert plots.evaluations(read_folder(path)) is None
+    trials = [{"figures": {"error": error}} for error in (0.5, 0.25, 0.75)] + [{"figures": {}}]
+    with (path / "journal").open("a") as file:
+        for trial in trials:
+            file.write(json.dumps({"event": "trial", "stage": "derive", "trial": trial}) + "\n")
+    spec = plots.evaluations(read_folder(path))
+    assert spec is not None
+    assert spec["data"][0]["y"] == [50.0, 75.0, 25.0]
+    assert spec["data"][1]["y"] == [50.0, 75.0, 75.0]

@@ -44,7 +44,10 @@ def design(
     width: Annotated[
         float | None, typer.Option(help="width of the space; fitted to the budget otherwise")
     ] = None,
-    strategy: Annotated[str | None, typer.Option(help="how to search: proxyless")] = None,
+    strategy: Annotated[
+        str | None,
+        typer.Option(help="how to search: proxyless, or the supernet by random, evolution, local, surrogate"),
+    ] = None,
     update: Annotated[str | None, typer.Option(help="of path probabilities: gradient, reinforce")] = None,
     weights: Annotated[str | None, typer.Option(help="of the supernet: shared, own")] = None,
     start: Annotated[str | None, typer.Option(help="train from: supernet, scratch")] = None,

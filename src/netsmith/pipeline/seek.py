@@ -19,6 +19,7 @@ from netsmith.nn.count import count_plan
 from netsmith.nn.network import Network
 from netsmith.nn.preprocess import Normalize
 from netsmith.pipeline.reach import Reach, shallow
+from netsmith.pipeline.strategy import EVALUATIONS, search_archs
 from netsmith.pipeline.work import EVALUATION_BATCH, SEARCH_BATCH, Work
 from netsmith.plan import Block, Plan
 from netsmith.search.additive import AdditiveCost
@@ -75,10 +76,11 @@ def search_recipe(quests: Sequence[Quest]) -> tuple[SearchRecipe, int]:
         paths.aim(PathCosts.of(*quest.costs), quest.target)
         macs += int(counted.expected(paths.probabilities().detach())) // len(quests)
     fitted = fit_recipe(len(work.splits.train), macs, asked.budget, epochs=asked.search_epochs)
-    epochs = fitted.epochs
+    epochs = max(2, fitted.epochs)
+    warmup = max(1, round(WARMUP_SHARE * epochs)) if asked.strategy == "proxyless" else epochs
     recipe = SearchRecipe(
-        epochs=max(2, epochs),
-        warmup_epochs=max(1, round(WARMUP_SHARE * max(2, epochs))),
+        epochs=epochs,
+        warmup_epochs=warmup,
         weights=cast(Literal["shared", "own"], asked.weights),
         update=cast(Literal["gradient", "reinforce"], asked.update),
     )
@@ -234,9 +236,25 @@ class Chooser:
         return [cast(Trial, known[t.arch]) for t in trials]
 
     def _derive(self, limit: float, round_number: int) -> list[Arch]:
-        number = SCORED[self.work.settings.budget]
-        seed = self.work.settings.seed * 1009 + round_number
+        asked = self.work.settings
+        number, seed = SCORED[asked.budget], asked.seed * 1009 + round_number
+        if asked.strategy != "proxyless":
+            return self._searched(limit, seed)[:number]
         return derive(self.paths, self.costs, limit, number, seed, least_use=LEAST_USE)
+
+    def _searched(self, limit: float, seed: int) -> list[Arch]:
+        """Return the archs that a searcher had judged, best first."""
+        asked = self.work.settings
+        evaluations, limits = EVALUATIONS[asked.budget], (LEAST_USE * limit, limit)
+
+        def on_trial(number: int, trial: Trial) -> None:
+            error = trial.figures.get("error")
+            note = trial.reason if error is None else f"validation error {100 * error:.2f} %"
+            self.work.progress.update(number, evaluations, note)
+
+        return search_archs(
+            asked.strategy, self.search.space, self.open, self.score, limits, evaluations, seed, on_trial
+        )
 
     def _close(self, trial: Trial) -> bool:
         """Whether the measured latency is so close to the limit that another measurement may be over it."""

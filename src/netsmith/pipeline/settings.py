@@ -18,7 +18,7 @@ EFFORTS = ("quick", "standard", "thorough")
 _CHOICES: dict[str, tuple[str, ...]] = {
     "budget": EFFORTS,
     "space": ("mbconv",),
-    "strategy": ("proxyless",),
+    "strategy": ("proxyless", "random", "evolution", "local", "surrogate"),
     "update": ("gradient", "reinforce"),
     "weights": ("shared", "own"),
     "start": ("supernet", "scratch"),

@@ -25,16 +25,19 @@ def write_report(folder: Path) -> Path:
 
 def _plots(folder: Folder) -> dict[str, plots.Spec | None]:
     limit, known_by = networks.latency_limit(folder), story.latency_is(folder)
-    return {
-        "trade-off": plots.trade_off(networks.trained(folder), limit, known_by),
-        "choices": plots.choices(networks.candidates(folder), limit, known_by),
+    moved = {
         "paths": plots.paths(folder),
         "expected": plots.expected(folder, limit),
         "multiplier": plots.search_curve(folder, "multiplier", "weight of latency"),
         "entropy": plots.search_curve(folder, "entropy", "entropy (1 is even)"),
-        "loss": plots.search_curve(folder, "loss", "loss of the weights"),
         "arch-loss": plots.search_curve(folder, "arch_loss", "loss of the paths"),
         "open": plots.search_curve(folder, "open_paths", "open paths"),
+    }
+    return {
+        **({"evaluations": plots.evaluations(folder)} if _one_shot(folder) else moved),
+        "trade-off": plots.trade_off(networks.trained(folder), limit, known_by),
+        "choices": plots.choices(networks.candidates(folder), limit, known_by),
+        "loss": plots.search_curve(folder, "loss", "loss of the weights"),
         "train-accuracy": plots.training(folder, "accuracy", "validation accuracy (%)", 100),
         "train-loss": plots.training(folder, "loss", "training loss"),
         "heldout": prediction.heldout(_heldout(folder)),
@@ -70,6 +73,7 @@ def _context(folder: Folder) -> dict[str, Any]:
         "profile": folder.last("profile"),
         "heldout": _heldout(folder),
         "search": folder.epochs("search_epoch"),
+        "one_shot": _one_shot(folder),
         "training": _last_epochs(folder),
         "data": data,
         "skipped": skipped[:_MOST_SKIPPED],
@@ -78,6 +82,11 @@ def _context(folder: Folder) -> dict[str, Any]:
         "settings": folder.settings,
         "begun": text.moment(begun) if begun is not None else "",
     }
+
+
+def _one_shot(folder: Folder) -> bool:
+    """Whether the supernet was trained alone, and searched afterwards."""
+    return str(folder.result.get("strategy", "proxyless")) != "proxyless"
 
 
 def _archs(folder: Folder) -> float | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import Any
 
 from netsmith.report import text
@@ -217,6 +217,29 @@ def search_curve(folder: Folder, field: str, title: str, limit: float | None = N
     layout = axes("epoch", title) | _limit(limit, "y", "budget") | {"showlegend": False}
     layout["shapes"] = [*layout.get("shapes", []), *_warm_up(epochs)]
     return {"data": [trace], "layout": layout, "height": 230}
+
+
+def evaluations(folder: Folder) -> Spec | None:
+    """Validation accuracy of each arch that a searcher asked for, in its order, and the best so far."""
+    trials = [e["trial"] for e in folder.all("trial") if e.get("stage") == "derive" and "trial" in e]
+    errors = [number((trial.get("figures") or {}).get("error")) for trial in trials]
+    known = [100 * (1 - error) for error in errors if error is not None]
+    if not known:
+        return None
+    order = list(range(1, len(known) + 1))
+    shown = [
+        ("asked for", "markers", known, {"marker": {"color": "var(--c-other)", "size": 7}}),
+        ("best so far", "lines", list(accumulate(known, max)),
+         {"line": {"color": "var(--c-design)", "width": 2.5, "shape": "hv"}}),
+    ]  # fmt: skip
+    traces: list[Spec] = [
+        {
+            "type": "scatter", "mode": mode, "name": name, "x": order, "y": values,
+            "hovertemplate": "evaluation %{x}<br>%{y:.2f} %", **style,
+        }
+        for name, mode, values, style in shown
+    ]  # fmt: skip
+    return {"data": traces, "layout": axes("evaluation", "validation accuracy (%)"), "height": 330}
 
 
 def expected(folder: Folder, limit: float | None) -> Spec | None:

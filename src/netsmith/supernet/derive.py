@@ -32,6 +32,11 @@ class OpenPaths:
         """Whether every choice of ``arch`` is open."""
         return all(choice in kept for choice, kept in zip(arch.choices, self._open, strict=True))
 
+    def cost(self, arch: Arch) -> float:
+        """Return what ``arch``, whose choices are all open, costs."""
+        places = (kept.index(choice) for kept, choice in zip(self._open, arch.choices, strict=True))
+        return self.costs.of(tuple(places))
+
     def draw(self, rng: Random, limit: float, at_least: float = 0.0) -> Arch:
         """Draw uniformly among the open archs of cost ``at_least``..``limit``.
 

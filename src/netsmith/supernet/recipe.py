@@ -16,7 +16,8 @@ LatencyTerm = Literal["adaptive", "add", "mul"]
 class SearchRecipe:
     """How a search is run; the published values where they carry over to a short search.
 
-    ``epochs`` counts the warm-up of ``warmup_epochs``, in which alpha rests.
+    ``epochs`` counts the warm-up of ``warmup_epochs``, in which alpha rests; where it is all there is, the
+    supernet alone is trained.
     ``alpha_lr`` of None scales Adam's rate so that ``ALPHA_TRAVEL`` can be covered in the steps there are.
     ``lr`` is held after a short start: what the search hands over is the average of the weights, and a rate
     brought to zero would leave them where a training that goes on from them does not want to be.
@@ -39,9 +40,9 @@ class SearchRecipe:
     prune_below: float = 0.03
 
     def __post_init__(self) -> None:
-        if not 0 <= self.warmup_epochs < self.epochs:
+        if not 0 <= self.warmup_epochs <= self.epochs:
             raise SettingsError(
-                f"a search of {self.epochs} epochs warms up for 0..{self.epochs - 1}; "
+                f"a search of {self.epochs} epochs warms up for 0..{self.epochs}; "
                 f"got warmup_epochs={self.warmup_epochs}"
             )
         if self.alpha_every < 1 or self.samples < 2:
