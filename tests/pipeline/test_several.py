@@ -15,7 +15,8 @@ from netsmith.journal import read
 from netsmith.pipeline import several
 from netsmith.pipeline.answer import Design
 from netsmith.pipeline.design import command_of, run
-from netsmith.pipeline.settings import Settings, merge, read_toml
+from netsmith.pipeline.folder import agrees
+from netsmith.pipeline.settings import Settings, merge, read_toml, to_toml
 from netsmith.pipeline.several import run_several
 from netsmith.testing import FakeDevice
 
@@ -128,3 +129,13 @@ def test_devices_whose_spaces_differ_are_refused_before_anything_is_profiled(
 def test_a_device_twice_is_an_error(small: Make, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="given twice: fake:likes=3"):
         run_several([small(device="fake"), small(device="fake:likes=3")], tmp_path)
+
+
+def test_limits_given_as_numbers_are_known_again(small: Make, tmp_path: Path) -> None:
+    """In the file of several devices they are text, since each device has its own."""
+    asked = [small(device="fake", latency=0.06), small(device="fake:likes=7", latency=0.07)]
+    assert not agrees(tmp_path, asked)
+    (tmp_path / "design.toml").write_text(to_toml(asked))
+    assert agrees(tmp_path, asked)
+    with pytest.raises(FolderError, match="holds another design; these settings differ: latency"):
+        agrees(tmp_path, [asked[0], small(device="fake:likes=7", latency=0.08)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tomllib
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +16,7 @@ import filelock
 
 from netsmith.errors import FolderError
 from netsmith.journal import Journal
-from netsmith.pipeline.settings import Settings, joined, merge, read_toml
+from netsmith.pipeline.settings import Settings, joined, merge, read_toml, to_toml
 
 LEAST_FREE_BYTES = 200 * 2**20
 
@@ -100,8 +101,9 @@ def agrees(folder: Path, asked: Sequence[Settings]) -> bool:
     if not path.exists():
         return False
     old = merge(read_toml(path), {})
-    if old != list(asked):
-        theirs, ours = joined(old), joined(asked)
+    same = merge(tomllib.loads(to_toml(asked)), {})  # numbers of several devices are text there
+    if old != same:
+        theirs, ours = joined(old), joined(same)
         changed = [f"{n}: {theirs[n]} there, {ours[n]} asked" for n in theirs if theirs[n] != ours[n]]
         raise FolderError(
             f"{folder} holds another design; these settings differ: {'; '.join(changed)}. "
