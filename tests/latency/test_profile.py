@@ -152,6 +152,15 @@ def test_a_changed_space_measures_only_its_new_blocks(tmp_path: Path) -> None:
     assert {key for key in bench.timed if key in {b.key for b in wider.blocks}} == new
 
 
+def test_what_else_the_cache_holds_changes_nothing(model: LatencyModel, tmp_path: Path) -> None:
+    store = TableCache(tmp_path)
+    profile(_space(0.5), Bench(FakeDevice("7")), store=store, **FEW)
+    again = profile(_space(), Bench(FakeDevice("7")), store=store, **FEW)
+    assert len(again.table.rows) > len(model.table.rows)
+    assert again.correction == model.correction
+    assert again.heldout == model.heldout
+
+
 def test_figures_of_another_moment_are_rescaled(tmp_path: Path) -> None:
     store, space = TableCache(tmp_path), _space()
     first = Bench(FakeDevice())

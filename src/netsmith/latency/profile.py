@@ -61,7 +61,9 @@ def profile(
     plans = {key: plan for key, plan in plans.items() if key not in table.networks}
     measuring = Measuring(timer, store, on_progress, len(blocks) + len(plans))
     table = measuring.networks(measuring.blocks(table, blocks), list(plans.values()), networks_s)
-    return fit_model(space, table, fit_networks=fit_networks, heldout_networks=heldout_networks, seed=seed)
+    return fit_model(
+        space, table, extra=extra, fit_networks=fit_networks, heldout_networks=heldout_networks, seed=seed
+    )
 
 
 def fit_model(
@@ -69,20 +71,23 @@ def fit_model(
     table: LatencyTable,
     predictor: Predictor = "learned",
     *,
+    extra: Sequence[Block] = (),
     fit_networks: int = FIT_NETWORKS,
     heldout_networks: int = HELDOUT_NETWORKS,
     seed: int = 0,
 ) -> LatencyModel:
     """Fit a predictor to what :func:`profile` measured with the same numbers and seed, and check it.
 
-    Raises :class:`netsmith.errors.TableError` where the table lacks a block of the space.
+    What else the table holds is left out, so that no design depends on what was measured before it. Raises
+    :class:`netsmith.errors.TableError` where the table lacks a block of the space.
     """
     chosen = choose_networks(space, fit_networks, heldout_networks, seed)
     fitted, heldout = ([space.plan(arch) for arch in archs] for archs in chosen)
-    networks = Networks(*block_sums(table, fitted), measured_ms(table, fitted), kinds_of(table))
-    correction, posterior = fit(networks, list(table.rows), predictor)
+    own = table.of((*space.blocks, *extra))
+    networks = Networks(*block_sums(own, fitted), measured_ms(own, fitted), kinds_of(own))
+    correction, posterior = fit(networks, list(own.rows), predictor)
     model = LatencyModel(table, correction, HeldOut((), ()))
     predicted = np.array([model.predict(plan) for plan in heldout])
-    sd = () if posterior is None else posterior.sd_ms(*block_sums(table, heldout), predicted).tolist()
+    sd = () if posterior is None else posterior.sd_ms(*block_sums(own, heldout), predicted).tolist()
     found = HeldOut(tuple(predicted.tolist()), tuple(measured_ms(table, heldout).tolist()), tuple(sd))
     return replace(model, heldout=found)

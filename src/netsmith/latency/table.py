@@ -86,6 +86,11 @@ class LatencyTable:
         distinct = dict.fromkeys(b for b in blocks if b.op not in FREE_OPERATIONS)
         return tuple(block for block in distinct if block.key not in self.rows)
 
+    def of(self, blocks: Iterable[Block]) -> LatencyTable:
+        """Return the table of these blocks alone, in their order. Raises as :meth:`row`."""
+        rows = {block.key: self.row(block) for block in blocks if block.op not in FREE_OPERATIONS}
+        return replace(self, rows=rows)
+
     def with_rows(
         self, rows: Mapping[str, Row] | None = None, networks: Mapping[str, Row] | None = None
     ) -> LatencyTable:
