@@ -14,27 +14,9 @@ import torch
 from torch import nn
 
 from netsmith.devices.device import parse
-from netsmith.devices.session import random_input
 from netsmith.errors import DeviceError, MissingExtraError
-from netsmith.export.xnnpack_graph import MOST_IMAGES
-from netsmith.nn.network import Network
-from netsmith.nn.preprocess import Normalize
-from netsmith.spaces.mobilenetv2 import mobilenetv2
 
 pytest.importorskip("executorch")
-
-
-def test_a_whole_network_takes_pixels_and_any_number_of_images() -> None:
-    torch.manual_seed(0)
-    network = nn.Sequential(Normalize((0.5,), (0.25,)), Network(mobilenetv2((1, 28, 28), 10, 0.35))).eval()
-    device = parse("executorch")
-    model = device.export(network, (1, 28, 28), input_type="uint8")
-    assert device.input_of(model) == ((1, 28, 28), "uint8")
-    for number in (1, 5, MOST_IMAGES + 1):
-        x = random_input((1, 28, 28), "uint8", number)
-        with torch.no_grad():
-            expected = network(torch.from_numpy(x)).numpy()
-        np.testing.assert_allclose(device.prepare(model, x)(), expected, atol=1e-4)
 
 
 def test_a_pass_needs_nothing_that_its_caller_holds() -> None:
@@ -46,14 +28,6 @@ def test_a_pass_needs_nothing_that_its_caller_holds() -> None:
     others = [bytes([i % 256]) * 30_000 for i in range(100)]
     np.testing.assert_array_equal(run(), before)
     assert others
-
-
-def test_an_input_of_another_shape_or_type_is_refused() -> None:
-    device = parse("executorch")
-    model = device.export(nn.ReLU(), (3, 4, 4))
-    for x in (np.zeros((1, 2, 4, 4), np.float32), np.zeros((1, 3, 4, 4), np.uint8)):
-        with pytest.raises(DeviceError, match=r"takes \(N, 3, 4, 4\) of float32"):
-            device.prepare(model, x)
 
 
 def test_damage_is_found_before_the_runtime_sees_it() -> None:

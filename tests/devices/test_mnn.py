@@ -11,26 +11,9 @@ import torch
 from torch import nn
 
 from netsmith.devices.device import parse
-from netsmith.devices.session import random_input
 from netsmith.errors import DeviceError, ExportError, MissingExtraError
-from netsmith.nn.network import Network
-from netsmith.nn.preprocess import Normalize
-from netsmith.spaces.mobilenetv2 import mobilenetv2
 
 pytest.importorskip("_mnncengine")
-
-
-def test_a_whole_network_takes_pixels_and_any_number_of_images() -> None:
-    torch.manual_seed(0)
-    network = nn.Sequential(Normalize((0.5,), (0.25,)), Network(mobilenetv2((1, 28, 28), 10, 0.35))).eval()
-    device = parse("mnn")
-    model = device.export(network, (1, 28, 28), input_type="uint8")
-    assert device.input_of(model) == ((1, 28, 28), "uint8")
-    for number in (1, 5):
-        x = random_input((1, 28, 28), "uint8", number)
-        with torch.no_grad():
-            expected = network(torch.from_numpy(x)).numpy()
-        np.testing.assert_allclose(device.prepare(model, x)(), expected, atol=1e-4)
 
 
 def test_a_block_keeps_the_order_of_its_outputs() -> None:

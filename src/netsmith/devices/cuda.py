@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from netsmith.devices.device import Array, Run, check_options
 from netsmith.devices.local import OnnxFileRuntime
+from netsmith.devices.torch_cpu import READER
 from netsmith.errors import DeviceError, ExportError
 
 if TYPE_CHECKING:
@@ -24,11 +26,12 @@ class Cuda(OnnxFileRuntime):
     """
 
     runtime = "cuda"
+    options: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def from_options(cls, options: Mapping[str, str], *, here: bool = True) -> Self:
         """Make it; it has no options. Raises :class:`DeviceError` where PyTorch finds no GPU."""
-        check_options(cls.runtime, options, ())
+        check_options(cls.runtime, options, cls.options)
         if here:
             _found()
         return cls()
@@ -44,9 +47,8 @@ class Cuda(OnnxFileRuntime):
         return {**known, "processor": str(_found().cuda.get_device_name())}
 
     def start(self) -> None:
-        """Import PyTorch, and have CUDA set up what it holds for any process."""
-        import netsmith.export.module  # noqa: F401
-
+        """Import PyTorch and what reads files, and have CUDA set up what it holds for any process."""
+        importlib.import_module(READER)
         _found().zeros(1, device="cuda")
 
     def version(self) -> str:

@@ -40,11 +40,13 @@ class LocalRuntime(ABC):
     layout: ClassVar[Layout]
     runtime: ClassVar[str]
     """Its name in the text that a device is made from."""
+    options: ClassVar[tuple[str, ...]] = ("threads", "precision")
+    """What may stand behind that name."""
 
     @classmethod
     def from_options(cls, options: Mapping[str, str], *, here: bool = True) -> Self:
-        """Make it from the options of a device's name: ``threads`` and ``precision``."""
-        check_options(cls.runtime, options, ("threads", "precision"))
+        """Make it from the options of a device's name."""
+        check_options(cls.runtime, options, cls.options)
         return cls(read_threads(cls.runtime, options, here=here), read_precision(cls.runtime, options))
 
     @property

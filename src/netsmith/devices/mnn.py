@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from importlib import metadata as packages
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from netsmith.devices.device import Array, InputType, Layout, Run, check_options, read_threads
+from netsmith.devices.device import Array, InputType, Layout, Run
 from netsmith.devices.local import LocalRuntime
 from netsmith.devices.quiet import STDERR, STDOUT, redirected
 from netsmith.errors import DeviceError, ExportError, MissingExtraError
@@ -32,14 +32,9 @@ class Mnn(LocalRuntime):
     """MNN's interpreter, in float32. Its files hold no metadata."""
 
     runtime = "mnn"
+    options: ClassVar[tuple[str, ...]] = ("threads",)
     suffix: ClassVar[str] = ".mnn"
     layout: ClassVar[Layout] = "NCHW"
-
-    @classmethod
-    def from_options(cls, options: Mapping[str, str], *, here: bool = True) -> Self:
-        """Make it from the option ``threads``."""
-        check_options(cls.runtime, options, ("threads",))
-        return cls(read_threads(cls.runtime, options, here=here))
 
     def version(self) -> str:
         """Return the version of the installed runtime."""

@@ -15,11 +15,11 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from netsmith.devices.device import Array, InputType, Layout, Run, check_options, read_threads
+from netsmith.devices.device import Array, InputType, Layout, Run
 from netsmith.devices.local import LocalRuntime
 from netsmith.errors import DeviceError, MissingExtraError
 
@@ -51,14 +51,9 @@ class Ncnn(LocalRuntime):
     """
 
     runtime = "ncnn"
+    options: ClassVar[tuple[str, ...]] = ("threads",)
     suffix: ClassVar[str] = ".ncnn"
     layout: ClassVar[Layout] = "NCHW"
-
-    @classmethod
-    def from_options(cls, options: Mapping[str, str], *, here: bool = True) -> Self:
-        """Make it from the option ``threads``."""
-        check_options(cls.runtime, options, ("threads",))
-        return cls(read_threads(cls.runtime, options, here=here))
 
     def version(self) -> str:
         """Return the version of the installed runtime."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import importlib
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata as packages
-from typing import Self
+from typing import ClassVar
 
-from netsmith.devices.device import Array, Run, check_options, read_threads
+from netsmith.devices.device import Array, Run
 from netsmith.devices.local import OnnxFileRuntime
 from netsmith.errors import DeviceError, ExportError
+
+READER = "netsmith.export.module"
+"""What loads PyTorch, and reads a file for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,20 +22,15 @@ class TorchCpu(OnnxFileRuntime):
     """PyTorch's operations on the graph of an ONNX file, in float32 and channels last."""
 
     runtime = "torch"
-
-    @classmethod
-    def from_options(cls, options: Mapping[str, str], *, here: bool = True) -> Self:
-        """Make it from the option ``threads``."""
-        check_options(cls.runtime, options, ("threads",))
-        return cls(read_threads(cls.runtime, options, here=here))
+    options: ClassVar[tuple[str, ...]] = ("threads",)
 
     def version(self) -> str:
         """Return the version of PyTorch."""
         return packages.version("torch")
 
     def start(self) -> None:
-        """Import PyTorch."""
-        import netsmith.export.module  # noqa: F401
+        """Import PyTorch and what reads files."""
+        importlib.import_module(READER)
 
     def prepare(self, model: bytes, x: Array) -> Run:
         """Load an ONNX file with one input (N, C, H, W) and return a pass over ``x``."""

@@ -1,0 +1,203 @@
+"""A file of any format computes what the module does that it was written from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from netsmith.devices.device import Device, parse
+from netsmith.devices.onnx_runtime import OnnxRuntime
+from netsmith.devices.session import random_input
+from netsmith.errors import DeviceError
+from netsmith.export.xnnpack_graph import MOST_IMAGES
+from netsmith.nn.network import Network
+from netsmith.nn.preprocess import Normalize
+from netsmith.plan import Block, Plan
+from netsmith.spaces.mbconv import mbconv
+from netsmith.spaces.mobilenetv2 import mobilenetv2
+
+PACKAGES = {"litert": "ai_edge_litert", "mnn": "_mnncengine"}
+PLAN = Plan(
+    (
+        Block("conv", 1, 8, 8, 8, kernel=3, stride=2),
+        Block("mbconv", 8, 8, 4, 4, kernel=5, hidden=24, shortcut=True),
+        Block("head", 8, 4, 4, 4, hidden=16),
+    )
+)
+
+
+class Gate(nn.Module):
+    """What squeeze-and-excitation does, numbers beside tensors, and a value that is read many times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.squeeze = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        gated = x * torch.sigmoid(self.squeeze(x.mean((2, 3), keepdim=True))) + x
+        return 1 - gated * 2.5 + x
+
+
+class Joined(Gate):
+    """The same beside itself."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        gated = x * torch.sigmoid(self.squeeze(x.mean((2, 3), keepdim=True))) + x
+        return torch.cat([gated, 1 - gated * 2.5, x - gated], 1)
+
+
+Make = Callable[[], nn.Module]
+# Of what the space is made, which every format has; what some have beyond; what fewer have.
+COMMON: dict[str, Make] = {
+    "without a bias": lambda: nn.Conv2d(3, 4, 3, bias=False),
+    "dilated": lambda: nn.Conv2d(3, 4, 3, padding=2, dilation=2),
+    "norm and ReLU6 behind": lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU6()),
+    "flattened": lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 5)),
+    "a head": lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 5), nn.ReLU()),
+    "ReLU6": nn.ReLU6,
+    "norm": lambda: nn.BatchNorm2d(3),
+}
+MORE: dict[str, Make] = {"Hardswish": nn.Hardswish, "Identity": nn.Identity, "a gate": Gate}
+MOST: dict[str, Make] = {
+    "mean": lambda: nn.AdaptiveAvgPool2d(1),
+    "MaxPool": lambda: nn.MaxPool2d(3, 2, 1),
+    "AvgPool": lambda: nn.AvgPool2d(3, 2, 1),
+    "AvgPool of pixels alone": lambda: nn.AvgPool2d(3, 2, 1, count_include_pad=False),
+    "Hardsigmoid": nn.Hardsigmoid,
+    "joined": Joined,
+}
+LAYERS = {
+    "litert": COMMON,
+    "executorch": COMMON | MORE,
+    "ncnn": COMMON | MORE | MOST,
+    "torch": COMMON | MORE | MOST,
+}
+GROUPS = {"litert": (1, 6), "executorch": (1, 2, 6), "ncnn": (1, 2, 6), "torch": (1, 2, 6)}
+# ncnn transforms some kernels of many channels (Winograd), which rounds more.
+BLOCK_ERROR = {"litert": 1e-5, "executorch": 1e-5, "ncnn": 2e-5, "torch": 1e-5}
+
+
+def device_of(name: str) -> Device:
+    runtime = name.partition(":")[0]
+    pytest.importorskip(PACKAGES.get(runtime, runtime))
+    return parse(name)
+
+
+def worst(device: Device, module: nn.Module, shape: tuple[int, int, int], count: int = 3) -> float:
+    """The largest difference of a pass on a device from one in PyTorch, over the largest output."""
+    module.eval()
+    x = np.random.default_rng(0).normal(size=(count, *shape)).astype(np.float32)
+    with torch.no_grad():
+        expected = module(torch.from_numpy(x)).numpy()
+    got = device.prepare(device.export(module, shape), x)()
+    assert got.shape == expected.shape
+    return float(np.abs(got - expected).max() / np.abs(expected).max())
+
+
+@pytest.mark.parametrize("size", [7, 8])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kernel", [1, 3, 5, 7])
+@pytest.mark.parametrize(("name", "groups"), [(name, g) for name, each in GROUPS.items() for g in each])
+def test_convolutions_of_every_padding_are_equal(
+    name: str, groups: int, kernel: int, stride: int, size: int
+) -> None:
+    device = device_of(name)
+    torch.manual_seed(0)
+    layer = nn.Conv2d(6, 6, kernel, stride, kernel // 2, groups=groups)
+    assert worst(device, layer, (6, size, size)) < 1e-5
+
+
+@pytest.mark.parametrize("size", [7, 8, 14])
+def test_fast_convolutions_lose_little(size: int) -> None:
+    """ncnn transforms 3x3 kernels of many channels (Winograd)."""
+    device = device_of("ncnn")
+    torch.manual_seed(0)
+    assert worst(device, nn.Conv2d(32, 64, 3, padding=1), (32, size, size), 2) < 2e-5
+
+
+@pytest.mark.parametrize(("name", "layer"), [(name, layer) for name, of in LAYERS.items() for layer in of])
+def test_layers_are_equal(name: str, layer: str) -> None:
+    device = device_of(name)
+    torch.manual_seed(0)
+    assert worst(device, LAYERS[name][layer](), (3, 8, 8)) < 1e-5
+
+
+@pytest.mark.parametrize("name", BLOCK_ERROR)
+def test_every_block_of_a_space_is_equal(name: str) -> None:
+    device = device_of(name)
+    torch.manual_seed(0)
+    for block in mbconv((1, 12, 12), 4, width=0.2).blocks:
+        if block.op != "skip":
+            off = worst(device, Network(Plan((block,))), block.input_shape, 1)
+            assert off < BLOCK_ERROR[name], block.key
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers"),
+    [("mnn", (1, 5)), ("ncnn", (1, 5)), ("executorch", (1, 5, MOST_IMAGES + 1)), ("torch", (1, 5))],
+)
+def test_a_whole_network_takes_pixels_and_any_number_of_images(name: str, numbers: Sequence[int]) -> None:
+    device = device_of(name)
+    torch.manual_seed(0)
+    network = nn.Sequential(Normalize((0.5,), (0.25,)), Network(mobilenetv2((1, 28, 28), 10, 0.35))).eval()
+    model = device.export(network, (1, 28, 28), input_type="uint8")
+    assert device.input_of(model) == ((1, 28, 28), "uint8")
+    for number in numbers:
+        x = random_input((1, 28, 28), "uint8", number)
+        with torch.no_grad():
+            expected = network(torch.from_numpy(x)).numpy()
+        np.testing.assert_allclose(device.prepare(model, x)(), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["executorch", "ncnn"])
+def test_an_input_of_another_shape_or_type_is_refused(name: str) -> None:
+    device = device_of(name)
+    model = device.export(nn.ReLU(), (3, 4, 4))
+    for x in (np.zeros((1, 2, 4, 4), np.float32), np.zeros((1, 3, 4, 4), np.uint8)):
+        with pytest.raises(DeviceError, match=r"takes \(N, 3, 4, 4\) of float32"):
+            device.prepare(model, x)
+
+
+@pytest.mark.parametrize("name", ["litert:precision=int8", "executorch:precision=int8"])
+def test_integers_are_those_of_onnx_runtime_to_a_step(name: str) -> None:
+    """Both files hold the same integers and scales: only rounding differs."""
+    pytest.importorskip("onnxruntime")
+    torch.manual_seed(0)
+    module = nn.Sequential(Normalize((0.5,), (0.25,)), Network(PLAN)).eval()
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 1, 8, 8), dtype=np.uint8)
+    outputs = []
+    for device in (OnnxRuntime(precision="int8"), device_of(name)):
+        model = device.export(module, (1, 8, 8), input_type="uint8", calibration=pixels)
+        outputs.append(device.prepare(model, pixels)())
+    exact = OnnxRuntime().export(module, (1, 8, 8), input_type="uint8")
+    expected = OnnxRuntime().prepare(exact, pixels)()
+    step = (expected.max() - min(0, expected.min())) / 255
+    assert np.abs(outputs[0] - outputs[1]).max() < 6 * step
+    for got in outputs:
+        assert np.abs(got - expected).max() < 0.1 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("name", ["litert", "executorch"])
+def test_a_file_holds_a_byte_a_weight_and_what_was_noted(name: str) -> None:
+    pytest.importorskip("onnxruntime")
+    module, weights = nn.Conv2d(64, 256, 3), 64 * 256 * 9
+    large, small = (
+        device_of(f"{name}:precision={p}").export(module, (64, 8, 8), metadata={"netsmith.labels": "a, b"})
+        for p in ("float32", "int8")
+    )
+    assert 4 * weights < len(large) < 4.2 * weights
+    assert weights < len(small) < 1.2 * weights
+    assert b"netsmith.labels" in small
+    assert b"a, b" in small
+
+
+@pytest.mark.parametrize("name", ["litert", "executorch", "ncnn"])
+def test_the_same_network_is_written_the_same_twice(name: str) -> None:
+    device = device_of(name)
+    torch.manual_seed(0)
+    module = Network(PLAN).eval()
+    assert device.export(module, (1, 8, 8)) == device.export(module, (1, 8, 8))
