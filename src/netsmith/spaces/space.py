@@ -48,3 +48,23 @@ class BuildableSpace(Space, Protocol):
 
     def plan(self, arch: Arch) -> Plan:
         """Return the blocks that ``arch`` stands for."""
+
+
+class GrowingSpace(Space, Protocol):
+    """A space whose archs are sequences that grow layer by layer, as progressive search asks.
+
+    Its choices have one length all the same: 0 stands behind the last layer, to the end.
+    """
+
+    def children(self, arch: Arch | None) -> Iterator[Arch]:
+        """Yield every arch that is ``arch`` with one layer more, always in the same order.
+
+        Of None the shortest archs; none of an arch that has the greatest length.
+        """
+
+    def tokens(self, arch: Arch) -> tuple[int, ...]:
+        """Return the layers of ``arch`` in their order, each a number from 1 up; its length is the depth."""
+
+    @property
+    def vocabulary(self) -> int:
+        """How many distinct tokens there are: they are 1..vocabulary."""
