@@ -106,7 +106,7 @@ def test_low_parts_import_nothing_heavy() -> None:
 
 
 # Where a package is imported by another name than it is installed by.
-MODULES = {"MNN": "_mnncengine", "nvidia-ml-py": "pynvml"}
+MODULES = {"MNN": "_mnncengine", "nvidia-ml-py": "pynvml", "onnxruntime-gpu": "onnxruntime"}
 
 
 def extras() -> list[str]:
@@ -114,7 +114,7 @@ def extras() -> list[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     optional = project["optional-dependencies"]
     installed = [names[0].partition(">")[0] for extra, names in sorted(optional.items()) if extra != "dev"]
-    return [MODULES.get(name, name.replace("-", "_")) for name in installed]
+    return list(dict.fromkeys(MODULES.get(name, name.replace("-", "_")) for name in installed))
 
 
 @pytest.mark.parametrize("package", extras())

@@ -3,72 +3,42 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from netsmith.devices.device import Array, Run, check_options
-from netsmith.devices.local import OnnxFileRuntime
+from netsmith.devices.device import Array, Run
+from netsmith.devices.gpu import GpuRuntime, gpu_of
 from netsmith.devices.torch_cpu import READER
 from netsmith.errors import DeviceError, ExportError
-
-if TYPE_CHECKING:
-    from netsmith.devices.energy import Counter
 
 _WARM_UPS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Cuda(OnnxFileRuntime):
-    """The first GPU that PyTorch sees, on the graph of an ONNX file, in float32 without TF32.
+class Cuda(GpuRuntime):
+    """PyTorch's operations on the graph of an ONNX file.
 
-    A file's operations are recorded once and played back whole, so that Python is not timed.
+    They are recorded once and played back whole, so that Python is not timed.
     """
 
     runtime = "cuda"
-    options: ClassVar[tuple[str, ...]] = ()
 
-    @classmethod
-    def from_options(cls, options: Mapping[str, str], *, here: bool = True) -> Self:
-        """Make it; it has no options. Raises :class:`DeviceError` where PyTorch finds no GPU."""
-        check_options(cls.runtime, options, cls.options)
-        if here:
-            _found()
-        return cls()
-
-    @property
-    def name(self) -> str:
-        """It is ``cuda``."""
-        return self.runtime
-
-    def fingerprint(self) -> dict[str, str]:
-        """Return what latencies depend on; the processor is the GPU."""
-        known = super(Cuda, self).fingerprint()
-        return {**known, "processor": str(_found().cuda.get_device_name())}
+    def version(self) -> str:
+        """Return the versions of PyTorch and CUDA."""
+        torch = gpu_of(self.runtime)
+        return f"{torch.__version__} cuda {torch.version.cuda}"
 
     def start(self) -> None:
         """Import PyTorch and what reads files, and have CUDA set up what it holds for any process."""
         importlib.import_module(READER)
-        _found().zeros(1, device="cuda")
-
-    def version(self) -> str:
-        """Return the versions of PyTorch and CUDA."""
-        torch = _found()
-        return f"{torch.__version__} cuda {torch.version.cuda}"
+        super(Cuda, self).start()
 
     def held_bytes(self) -> int:
         """Return the most bytes of the GPU that this process has held."""
-        return int(_found().cuda.max_memory_reserved())
-
-    def energy_counter(self) -> Counter | None:
-        """Return the counter of the GPU; None without the package nvidia-ml-py, or where it has none."""
-        from netsmith.devices.energy import find_gpu_counter
-
-        return find_gpu_counter(f"GPU-{_found().cuda.get_device_properties().uuid}")
+        return int(gpu_of(self.runtime).cuda.max_memory_reserved())
 
     def prepare(self, model: bytes, x: Array) -> Run:
         """Load an ONNX file with one input (N, C, H, W) and return a pass over ``x``."""
-        torch = _found()
+        torch = gpu_of(self.runtime)
         from netsmith.export.module import OnnxModule
 
         try:
@@ -99,15 +69,3 @@ class Cuda(OnnxFileRuntime):
             return result
 
         return run
-
-
-def _found() -> Any:
-    """Return PyTorch where it finds a GPU. Raises :class:`DeviceError`."""
-    import torch
-
-    if not torch.cuda.is_available():
-        raise DeviceError(
-            "the device 'cuda' needs an NVIDIA GPU and a PyTorch built for it; this PyTorch, "
-            f"{torch.__version__}, finds none. 'netsmith devices' lists what is here"
-        )
-    return torch

@@ -160,7 +160,20 @@ _DEVICES = {
         "cuda",
         "PyTorch on an NVIDIA GPU, where it finds one",
     ),
+    "onnxruntime-cuda": (
+        "netsmith.devices.onnx_gpu:OnnxCuda",
+        "onnxruntime-gpu",
+        "onnxruntime-gpu",
+        "ONNX Runtime on an NVIDIA GPU, by CUDA",
+    ),
+    "tensorrt": (
+        "netsmith.devices.onnx_gpu:TensorRt",
+        "onnxruntime-gpu",
+        "onnxruntime-gpu",
+        "TensorRT on an NVIDIA GPU, through ONNX Runtime",
+    ),
 }
+_NEEDS_GPU = ("cuda", "onnxruntime-cuda", "tensorrt")
 _READERS = {".onnx": "onnxruntime", ".tflite": "litert", ".pte": "executorch", ".mnn": "mnn", ".ncnn": "ncnn"}
 _UNLISTED = {"fake": ("netsmith.testing:FakeDevice", "onnxruntime", "onnxruntime", "")}
 
@@ -188,7 +201,8 @@ def _missing(name: str, package: str, extra: str) -> str:
     version = _version(package)
     if version is None:
         return f"pip install 'netsmith[{extra}]'"
-    if name == "cuda" and (version.endswith("+cpu") or shutil.which("nvidia-smi") is None):
+    torch = _version("torch") or "+cpu"
+    if name in _NEEDS_GPU and (torch.endswith("+cpu") or shutil.which("nvidia-smi") is None):
         return "an NVIDIA GPU, and a PyTorch built for it"
     return ""
 
@@ -251,7 +265,7 @@ def check_options(device: str, options: Mapping[str, str], allowed: tuple[str, .
         if option not in allowed:
             raise DeviceError(
                 f"device '{device}' has no option '{option}'{nearest(option, allowed)}. "
-                f"Known: {', '.join(allowed)}"
+                f"Known: {', '.join(allowed) or 'none'}"
             )
 
 

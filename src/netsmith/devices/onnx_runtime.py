@@ -18,11 +18,11 @@ class OnnxRuntime(OnnxFileRuntime):
 
     def version(self) -> str:
         """Return the version of the installed runtime."""
-        return str(_runtime().__version__)
+        return str(installed(self.runtime).__version__)
 
     def prepare(self, model: bytes, x: Array) -> Run:
         """Load an ONNX file with one input (N, C, H, W) and return a pass over ``x``."""
-        runtime = _runtime()
+        runtime = installed(self.runtime)
         options = runtime.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
@@ -47,9 +47,10 @@ class OnnxRuntime(OnnxFileRuntime):
         return run
 
 
-def _runtime() -> Any:
+def installed(device: str, extra: str = "onnxruntime") -> Any:
+    """Return ONNX Runtime. Raises :class:`MissingExtraError` with the extra that brings it."""
     try:
         import onnxruntime
     except ImportError:
-        raise MissingExtraError("onnxruntime", "onnxruntime", "the device 'onnxruntime'") from None
+        raise MissingExtraError(extra, extra, f"the device '{device}'") from None
     return onnxruntime
