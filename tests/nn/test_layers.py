@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from netsmith.nn.layers import BatchNorm, BatchNormReLU6, DepthwiseConv2d
+from netsmith.nn.layers import BatchNorm, BatchNormReLU, BatchNormReLU6, DepthwiseConv2d
 
 LAST = torch.channels_last
 
@@ -24,11 +24,11 @@ def plain_depthwise(x, layer):
 
 
 def plain_norm(norm):
-    """The same figures in PyTorch's own layer, followed by ReLU6 where ours is."""
+    """The same figures in PyTorch's own layer, and the activation that ours has behind it."""
     plain = nn.BatchNorm2d(norm.num_features, norm.eps, norm.momentum)
     plain.load_state_dict(norm.state_dict())
     plain.train(norm.training)
-    return plain, F.relu6 if isinstance(norm, BatchNormReLU6) else lambda x: x
+    return plain, {BatchNorm: lambda x: x, BatchNormReLU6: F.relu6, BatchNormReLU: F.relu}[type(norm)]
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +72,7 @@ def test_depthwise_of_a_large_picture_goes_in_bands():
 
 
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("kind", [BatchNorm, BatchNormReLU6])
+@pytest.mark.parametrize("kind", [BatchNorm, BatchNormReLU6, BatchNormReLU])
 @pytest.mark.parametrize("shape", [(2, 16, 1, 1), *SHAPES[1:]])
 def test_batch_norm_equals_pytorch(shape, kind, training, threads):
     norm = kind(shape[1], 1e-3, 0.1).train(training)

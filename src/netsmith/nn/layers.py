@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from netsmith.nn.depthwise import depthwise_conv2d, takes_depthwise
-from netsmith.nn.norm import batch_norm, takes_norm
+from netsmith.nn.norm import NONE, RELU, RELU6, batch_norm, takes_norm
 
 
 class DepthwiseConv2d(nn.Conv2d):
@@ -36,11 +36,18 @@ class BatchNorm(nn.BatchNorm2d):
     """Batch normalisation: (N, C, H, W) -> (N, C, H, W)."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return batch_norm(self, x, relu6=False) if takes_norm(self, x) else super().forward(x)
+        return batch_norm(self, x, NONE) if takes_norm(self, x) else super().forward(x)
 
 
 class BatchNormReLU6(nn.BatchNorm2d):
     """Batch normalisation followed by min(max(x, 0), 6): (N, C, H, W) -> (N, C, H, W)."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return batch_norm(self, x, relu6=True) if takes_norm(self, x) else F.relu6(super().forward(x))
+        return batch_norm(self, x, RELU6) if takes_norm(self, x) else F.relu6(super().forward(x))
+
+
+class BatchNormReLU(nn.BatchNorm2d):
+    """Batch normalisation followed by max(x, 0): (N, C, H, W) -> (N, C, H, W)."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return batch_norm(self, x, RELU) if takes_norm(self, x) else F.relu(super().forward(x))

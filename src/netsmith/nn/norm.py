@@ -1,4 +1,4 @@
-"""Batch normalisation with or without ReLU6 on a CPU by the compiled kernels, with its gradients."""
+"""Batch normalisation with or without an activation on a CPU by the compiled kernels, with its gradients."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from netsmith.nn.runtime import pointer, takes_kernels
+
+NONE, RELU6, RELU = 0, 1, 2
+"""The activations that may follow, by the kernels' numbers."""
 
 _LANES = 16
 _PIXELS_EACH = 32  # fewer are not worth a thread
@@ -30,28 +33,33 @@ def takes_norm(norm: nn.BatchNorm2d, x: torch.Tensor) -> bool:
     )
 
 
-def batch_norm(norm: nn.BatchNorm2d, x: torch.Tensor, relu6: bool) -> torch.Tensor:
-    """Apply ``norm`` to (N, C, H, W), then ReLU6 if asked, moving the running figures in training.
+def batch_norm(norm: nn.BatchNorm2d, x: torch.Tensor, activation: int) -> torch.Tensor:
+    """Apply ``norm`` to (N, C, H, W), then the activation, moving the running figures in training.
 
     ``norm`` and ``x`` must satisfy :func:`takes_norm`. Only ``x`` and two figures a channel are kept
-    for the gradient; what ReLU6 cut off is found again from them.
+    for the gradient; what it cut off is found again from them.
     """
     needs = x.requires_grad or norm.weight.requires_grad or norm.bias.requires_grad
     if needs and torch.is_grad_enabled():
-        out: torch.Tensor = _apply(x, norm.weight, norm.bias, norm, relu6)
+        out: torch.Tensor = _apply(x, norm.weight, norm.bias, norm, activation)
         return out
-    return apply(x, measure(norm, x), relu6)
+    return apply(x, measure(norm, x), activation)
 
 
 class _Norm(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: torch.Tensor, gamma: torch.Tensor, beta: torch.Tensor, norm: nn.BatchNorm2d, relu6: bool
+        ctx: Any,
+        x: torch.Tensor,
+        gamma: torch.Tensor,
+        beta: torch.Tensor,
+        norm: nn.BatchNorm2d,
+        activation: int,
     ) -> torch.Tensor:
         rows = measure(norm, x)
         ctx.save_for_backward(x, rows)
-        ctx.training, ctx.relu6 = norm.training, relu6
-        return apply(x, rows, relu6)
+        ctx.training, ctx.activation = norm.training, activation
+        return apply(x, rows, activation)
 
     @staticmethod
     @once_differentiable
@@ -59,8 +67,8 @@ class _Norm(torch.autograd.Function):
         x, rows = ctx.saved_tensors
         dy = dy.contiguous(memory_format=torch.channels_last)
         needs_dx, *needs = ctx.needs_input_grad[:3]
-        slopes, gradients = gather(x, dy, rows, ctx.training, ctx.relu6, any(needs))
-        dx = spread(x, dy, rows, slopes, ctx.relu6, torch.empty_like(x)) if needs_dx else None
+        slopes, gradients = gather(x, dy, rows, ctx.training, ctx.activation, any(needs))
+        dx = spread(x, dy, rows, slopes, ctx.activation, torch.empty_like(x)) if needs_dx else None
         return dx, gradients[0] if needs[0] else None, gradients[1] if needs[1] else None, None, None
 
 
@@ -84,14 +92,14 @@ def measure(norm: nn.BatchNorm2d, x: torch.Tensor) -> torch.Tensor:
     return rows
 
 
-def apply(x: torch.Tensor, rows: torch.Tensor, relu6: bool) -> torch.Tensor:
-    """Return ``x`` normalised by ``rows``, then ReLU6 if asked."""
+def apply(x: torch.Tensor, rows: torch.Tensor, activation: int) -> torch.Tensor:
+    """Return ``x`` normalised by ``rows``, then the activation."""
     from netsmith.nn.kernels.launch import launch
     from netsmith.nn.kernels.norm import apply
 
     pixels, channels, threads, _ = sizes(x)
     y = torch.empty_like(x)
-    launch(apply(), threads, pixels, channels, x.data_ptr(), y.data_ptr(), rows.data_ptr(), int(relu6))
+    launch(apply(), threads, pixels, channels, x.data_ptr(), y.data_ptr(), rows.data_ptr(), activation)
     return y
 
 
@@ -100,7 +108,7 @@ def gather(
     dy: torch.Tensor | None,
     rows: torch.Tensor,
     training: bool,
-    relu6: bool,
+    activation: int,
     affine: bool,
     sums: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -118,13 +126,18 @@ def gather(
     first = gradients.data_ptr() if affine else 0
     launch(
         gather(), sums.numel() // (4 * width), pixels, channels, x.data_ptr(), pointer(dy), rows.data_ptr(),
-        slopes.data_ptr(), first, first + 4 * channels, sums.data_ptr(), int(training), int(relu6),
+        slopes.data_ptr(), first, first + 4 * channels, sums.data_ptr(), int(training), activation,
     )  # fmt: skip
     return slopes, gradients
 
 
 def spread(
-    x: torch.Tensor, dy: torch.Tensor, rows: torch.Tensor, slopes: torch.Tensor, relu6: bool, dx: torch.Tensor
+    x: torch.Tensor,
+    dy: torch.Tensor,
+    rows: torch.Tensor,
+    slopes: torch.Tensor,
+    activation: int,
+    dx: torch.Tensor,
 ) -> torch.Tensor:
     """Write the gradient of ``x`` into ``dx``, and return it.
 
@@ -135,7 +148,7 @@ def spread(
 
     pixels, channels, threads, _ = sizes(x)
     pointers = (x.data_ptr(), dy.data_ptr(), dx.data_ptr(), rows.data_ptr(), slopes.data_ptr())
-    launch(spread(), threads, pixels, channels, *pointers, int(relu6))
+    launch(spread(), threads, pixels, channels, *pointers, activation)
     return dx
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from netsmith.nn.depthwise import conv_scratch, conv_sizes, correlate, takes_depthwise
-from netsmith.nn.norm import apply, gather, measure, spread, takes_norm
+from netsmith.nn.norm import NONE, RELU6, apply, gather, measure, spread, takes_norm
 from netsmith.nn.runtime import pointer
 
 
@@ -63,7 +63,7 @@ def _forward(
     rows_before = measure(before, x)
     y = correlate(x, weight, stride, rows_before)
     rows_after = measure(after, y)
-    return apply(y, rows_after, True), y, rows_before, rows_after
+    return apply(y, rows_after, RELU6), y, rows_before, rows_after
 
 
 class _Stage(torch.autograd.Function):
@@ -84,13 +84,13 @@ class _Stage(torch.autograd.Function):
         x, y, rows_before, rows_after, weight = ctx.saved_tensors
         dz = dz.contiguous(memory_format=torch.channels_last)
         needs = ctx.needs_input_grad
-        slopes, affine_after = gather(y, dz, rows_after, ctx.training[1], True, needs[4] or needs[5])
+        slopes, affine_after = gather(y, dz, rows_after, ctx.training[1], RELU6, needs[4] or needs[5])
         dx, dw, sums = _gradients(x, y, dz, weight, rows_before, rows_after, slopes, ctx.stride, needs[3])
-        slopes, affine = gather(x, None, rows_before, ctx.training[0], True, needs[1] or needs[2], sums)
+        slopes, affine = gather(x, None, rows_before, ctx.training[0], RELU6, needs[1] or needs[2], sums)
         if needs[0]:
             # In place, unless a last block of channels overlaps the one before it.
             target = dx if x.shape[1] % 16 == 0 else torch.empty_like(dx)
-            dx = spread(x, dx, rows_before, slopes, False, target)
+            dx = spread(x, dx, rows_before, slopes, NONE, target)
         return (
             dx if needs[0] else None,
             affine[0] if needs[1] else None,

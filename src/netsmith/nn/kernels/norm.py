@@ -1,4 +1,4 @@
-"""Batch normalisation over (pixels, C) in float32, with or without ReLU6, and its gradient.
+"""Batch normalisation over (pixels, C) in float32, with or without ReLU6 or ReLU, and its gradient.
 
 Forward is :func:`measure` and :func:`apply`, backward :func:`gather` and :func:`spread`: each pair first
 sums over the pixels, then writes. What belongs to a channel stands in rows of blocks of sixteen, the last
@@ -41,11 +41,14 @@ def offset(block: int, channels: int) -> int:
 
 
 @njit
-def bounds(relu6: bool) -> tuple[Any, Any]:
-    """What clamp() is to keep to: ReLU6's limits, or none."""
-    if relu6:
-        return splat(types.float32(0.0)), splat(types.float32(6.0))
-    return splat(types.float32(-inf)), splat(types.float32(inf))
+def bounds(activation: int) -> tuple[Any, Any]:
+    """What clamp() is to keep to: none for 0, ReLU6's limits for 1, ReLU's for 2."""
+    low, high = types.float32(-inf), types.float32(inf)
+    if activation != 0:
+        low = types.float32(0.0)
+    if activation == 1:
+        high = types.float32(6.0)
+    return splat(low), splat(high)
 
 
 @njit
@@ -166,7 +169,7 @@ def measure() -> Any:
 
 @cache
 def apply() -> Any:
-    """Compile the second half of the forward pass. Arguments: pixels, C, x, y, rows, relu6."""
+    """Compile the second half of the forward pass. Arguments: pixels, C, x, y, rows, activation."""
 
     @cfunc(types.void(types.int64), cache=True)
     def run(words: int) -> None:
@@ -175,7 +178,7 @@ def apply() -> Any:
         x, y, rows = argument(words, 2), argument(words, 3), argument(words, 4)
         blocks = (channels + LANES - 1) // LANES
         start, stop = pixels * thread // threads, pixels * (thread + 1) // threads
-        low, high = bounds(argument(words, 5) != 0)
+        low, high = bounds(argument(words, 5))
         last = start + (stop - start) // TOGETHER * TOGETHER
         for p in range(start, last, TOGETHER):
             normalise(x, y, p, TOGETHER, channels, blocks, rows, low, high)
@@ -243,10 +246,11 @@ def write_gradient(
 def gather() -> Any:
     """Compile the first half of the gradient.
 
-    With g the gradient dy inside ReLU6's limits: dbeta = sum g, dgamma = sum g (x - mean) / deviation, and
-    two rows of slopes a, b such that dx = gamma / deviation g + a (x - mean) + b: zeros out of training.
+    With g the gradient dy inside the activation's limits: dbeta = sum g, dgamma = sum g (x - mean) /
+    deviation, and two rows of slopes a, b such that dx = gamma / deviation g + a (x - mean) + b: zeros out
+    of training.
     Arguments: pixels, C, x, dy (or 0: the scratch holds the sums), rows, slopes, dgamma (or 0), dbeta,
-    scratch, training, relu6. Scratch: four rows a thread, of which the last two hold the sums.
+    scratch, training, activation. Scratch: four rows a thread, of which the last two hold the sums.
     """
 
     @cfunc(types.void(types.int64), cache=True)
@@ -262,7 +266,7 @@ def gather() -> Any:
         line = blocks * BYTES
         if dy != 0:
             start, stop = pixels * thread // threads, pixels * (thread + 1) // threads
-            low, high = bounds(argument(words, 10) != 0)
+            low, high = bounds(argument(words, 10))
             sums = scratch + 4 * thread * line
             zero(sums, 4 * blocks)
             sum_gradients(x, dy, start, stop, channels, blocks, rows, sums, sums + 2 * line, low, high)
@@ -285,7 +289,7 @@ def gather() -> Any:
 
 @cache
 def spread() -> Any:
-    """Compile the second half of the gradient. Arguments: pixels, C, x, dy, dx, rows, slopes, relu6."""
+    """Compile the second half of the gradient. Arguments: pixels, C, x, dy, dx, rows, slopes, activation."""
 
     @cfunc(types.void(types.int64), cache=True)
     def run(words: int) -> None:
@@ -295,7 +299,7 @@ def spread() -> Any:
         rows, slopes = argument(words, 5), argument(words, 6)
         blocks = (channels + LANES - 1) // LANES
         start, stop = pixels * thread // threads, pixels * (thread + 1) // threads
-        low, high = bounds(argument(words, 7) != 0)
+        low, high = bounds(argument(words, 7))
         last = start + (stop - start) // TOGETHER * TOGETHER
         for p in range(start, last, TOGETHER):
             write_gradient(x, dy, dx, p, TOGETHER, channels, blocks, rows, slopes, low, high)

@@ -64,7 +64,7 @@ def fill(
     With ``rows`` (else 0) each value is normalised and goes through ReLU6 on its way. The columns left and
     right of the image must be zero already.
     """
-    low, high = bounds(True)
+    low, high = bounds(1)
     for r in range(count):
         row, target = first_row + r, buffer + (r * columns + border) * BYTES
         source = image + row * width * pixel
@@ -86,7 +86,7 @@ def fill_gradient(
     pixel: int, border: int, rows: int, slopes: int, line: int,
 ) -> None:  # fmt: skip
     """As :func:`fill`, with the gradient of the batch norm and ReLU6 that took ``x`` and are given ``dy``."""
-    low, high = bounds(True)
+    low, high = bounds(1)
     factor, shift, center = load(rows), load(rows + line), load(rows + 2 * line)
     a, b = load(slopes), load(slopes + line)
     for r in range(count):
@@ -134,7 +134,7 @@ def leave(value: Any, out: int, x: int, rows: int, line: int, sums: int) -> None
     if x == 0:
         store(out, value)
     else:
-        low, high = bounds(True)
+        low, high = bounds(1)
         before = load(x)
         g = keep_inside(value, fma(before, load(rows), load(rows + line)), low, high)
         store(out, g)
