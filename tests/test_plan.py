@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netsmith.errors import SpaceError
-from netsmith.plan import Block, Plan
+from netsmith.plan import Block, Layer, Plan
 
 small = st.integers(1, 12)
 blocks = st.builds(
@@ -24,6 +24,7 @@ blocks = st.builds(
     stride=st.sampled_from([1, 2]),
     hidden=st.integers(0, 3),
     shortcut=st.booleans(),
+    cell=st.sampled_from(["", "norm+relu", "1x1:8", "1x1:8/4", "1x1:8/4/2", "norm,3x3:8"]),
 )
 
 
@@ -38,6 +39,8 @@ def test_keys_never_change() -> None:
     assert Block("conv", 3, 32, 32, 32, 1, 2).key == "conv:3x32x32-32:k1s2"
     assert Block("skip", 24, 24, 28, 28).key == "skip:24x28x28-24"
     assert Block("head", 80, 10, 4, 4, hidden=320).key == "head:80x4x4-10h320"
+    assert Block("dense", 16, 24, 8, 8, cell="norm,3x3:8").key == "dense:16x8x8-24[norm,3x3:8]"
+    assert Block("pool", 16, 16, 8, 8, 2, 2).key == "pool:16x8x8-16:k2s2"
 
 
 @given(small, small, st.sampled_from([1, 3, 5, 7]), st.sampled_from([1, 2]))
@@ -51,6 +54,42 @@ def test_output_size_is_that_of_a_padded_convolution(
     assert block.output_size == (size(height), size(width))
 
 
+@given(small.filter(lambda size: size > 1), st.sampled_from([1, 2]))
+def test_an_even_kernel_is_not_padded(height: int, stride: int) -> None:
+    assert Block("pool", 1, 1, height, 8, 2, stride).output_size[0] == (height - 2) // stride + 1
+
+
+layers = st.one_of(
+    st.sampled_from(["norm", "norm+relu"]).map(Layer),
+    st.builds(
+        Layer,
+        st.just("conv"),
+        st.sampled_from([1, 3, 5]),
+        st.integers(1, 4096),
+        st.integers(1, 64),
+        st.just(1),
+    ),
+    st.builds(
+        Layer, st.just("conv"), st.just(1), st.integers(1, 4096), st.integers(1, 64), st.integers(1, 16)
+    ),
+)
+
+
+@given(st.lists(layers, min_size=1, max_size=8))
+def test_a_cell_is_read_as_it_is_written(cell: list[Layer]) -> None:
+    assert Block("dense", 8, 16, 4, 4, cell=",".join(map(str, cell))).layers == tuple(cell)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["relu", "norm,", "3x1:8", "2x2:8", "3x3:0", "3x3:08", "3x3:8/1", "3x3:8/2/1", "3x3:8/1/2", "1x1:1234567",
+     "3x3:-8", "norm+relu,norm ", "norm," * 200 + "norm"],
+)  # fmt: skip
+def test_a_cell_that_is_not_written_so_is_refused(text: str) -> None:
+    with pytest.raises(SpaceError):
+        Block.from_dict({**Block("dense", 8, 16, 4, 4).to_dict(), "cell": text})
+
+
 @given(st.lists(blocks, min_size=1, max_size=4))
 def test_json_brings_back_the_same_plan(members: list[Block]) -> None:
     plan = Plan(tuple(members))
@@ -61,8 +100,9 @@ def test_json_brings_back_the_same_plan(members: list[Block]) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"kernel": "3"}, {"kernel": 3.0}, {"shortcut": 1}, {"op": 5}, {"hidden": None}, {"colour": 1}],
-)
+    [{"kernel": "3"}, {"kernel": 3.0}, {"shortcut": 1}, {"op": 5}, {"hidden": None}, {"colour": 1},
+     {"cell": 5}, {"height": -1}, {"in_channels": 10**9}, {"stride": 0}, {"op": "x" * 1000}],
+)  # fmt: skip
 def test_what_is_not_a_block_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(SpaceError, match="not a block"):
         Block.from_dict({**Block("conv", 1, 1, 8, 8).to_dict(), **change})

@@ -7,11 +7,62 @@ its blocks up in a device's table, the report draws it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from netsmith.errors import SpaceError
+
+_MOST, _LONGEST_TEXT = 2**24, 512  # of what is read from outside
+_CONV = re.compile(r"(\d)x(\d):(\d{1,6})(?:/(\d{1,6}))?(?:/(\d{1,6}))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer of a cell: batch norm with ReLU, batch norm alone, or a convolution that keeps the size.
+
+    A convolution of ``groups`` has ``condense`` above 1 where each of its groups learns which inputs to keep:
+    one in ``condense`` (Huang et al. 2018, section 3). Written ``norm+relu``, ``norm`` or
+    ``KxK:OUT/GROUPS/CONDENSE``, of which the last numbers are left out where they are 1.
+    """
+
+    kind: str
+    kernel: int = 1
+    out_channels: int = 0
+    groups: int = 1
+    condense: int = 1
+
+    def __str__(self) -> str:
+        if self.kind != "conv":
+            return self.kind
+        text = f"{self.kernel}x{self.kernel}:{self.out_channels}"
+        if self.groups > 1 or self.condense > 1:
+            text += f"/{self.groups}"
+        return text + (f"/{self.condense}" if self.condense > 1 else "")
+
+    @classmethod
+    def parse(cls, text: str) -> Layer:
+        """Read what ``str`` gives, and nothing else. Raises :class:`SpaceError`."""
+        layer = cls(text)
+        if text not in ("norm+relu", "norm"):
+            match = _CONV.fullmatch(text)
+            if match is None:
+                raise SpaceError(f"a layer is norm+relu, norm or KxK:OUT/GROUPS/CONDENSE; got {text!r:.100}")
+            kernel, again, out, groups, condense = (int(number or 1) for number in match.groups())
+            layer = cls("conv", kernel, out, groups, condense)
+            odd = kernel == again and kernel % 2 == 1
+            if (
+                str(layer) != text
+                or not odd
+                or min(out, groups, condense) < 1
+                or (condense > 1 and kernel > 1)
+            ):
+                raise SpaceError(
+                    f"a layer's kernel is odd, 1x1 where it condenses, and its numbers are 1 or more; got "
+                    f"{text!r:.100}"
+                )
+        return layer
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +71,8 @@ class Block:
 
     ``height`` and ``width`` are those of the *input* feature map in pixels. ``hidden`` is
     the width inside the block: the expanded channels of an ``mbconv`` (equal to
-    ``in_channels`` where it does not expand), the features of a ``head``; 0 elsewhere.
+    ``in_channels`` where it does not expand), the features of a ``head``, the inputs that a ``classifier``
+    keeps (0: all); 0 elsewhere. ``cell`` holds the layers of a ``dense`` block, written one after another.
     """
 
     op: str
@@ -32,6 +84,7 @@ class Block:
     stride: int = 1
     hidden: int = 0
     shortcut: bool = False
+    cell: str = ""
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -40,8 +93,15 @@ class Block:
 
     @property
     def output_size(self) -> tuple[int, int]:
-        """(H, W) of the output feature map, for padding ``kernel // 2``."""
-        return (-(-self.height // self.stride), -(-self.width // self.stride))
+        """(H, W) of the output feature map: odd kernels are padded by ``kernel // 2``, even ones not."""
+        lost = self.kernel - 1 if self.kernel % 2 == 0 else 0
+        height, width = (-(-(size - lost) // self.stride) for size in (self.height, self.width))
+        return (height, width)
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers of the cell. Raises :class:`SpaceError` where it is not written as they are."""
+        return tuple(map(Layer.parse, self.cell.split(","))) if self.cell else ()
 
     @property
     def key(self) -> str:
@@ -51,6 +111,8 @@ class Block:
             text += f":k{self.kernel}s{self.stride}"
         if self.hidden:
             text += f"h{self.hidden}"
+        if self.cell:
+            text += f"[{self.cell}]"
         return text + ("+" if self.shortcut else "")
 
     def to_dict(self) -> dict[str, Any]:
@@ -65,9 +127,18 @@ class Block:
         except TypeError as error:
             raise SpaceError(f"not a block: {data!r:.200} ({error})") from None
         for name, value in asdict(block).items():
-            wanted = {"op": str, "shortcut": bool}.get(name, int)
+            wanted = {"op": str, "cell": str, "shortcut": bool}.get(name, int)
             if type(value) is not wanted:
                 raise SpaceError(f"not a block: its {name} is a {wanted.__name__}; got {value!r:.100}")
+            fits = len(value) <= _LONGEST_TEXT if isinstance(value, str) else value in range(_MOST + 1)
+            if not fits:
+                raise SpaceError(
+                    f"not a block: numbers are 0..{_MOST} and texts of at most {_LONGEST_TEXT} letters; its "
+                    f"{name} is {value!r:.100}"
+                )
+        if block.stride < 1 or block.kernel < 1:
+            raise SpaceError(f"not a block: kernel and stride are 1 or more; got {data!r:.200}")
+        _ = block.layers
         return block
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from netsmith.errors import SpaceError
+from netsmith.nn.dense import Classifier, average, dense, stem
 from netsmith.nn.layers import BatchNorm, BatchNormReLU6, DepthwiseConv2d
 from netsmith.nn.stage import has_hooks, norm_depthwise_norm, takes_stage
 from netsmith.plan import Block
@@ -112,6 +113,10 @@ BUILDERS: dict[str, Callable[[Block], nn.Module]] = {
     "mbconv": MBConv,
     "skip": lambda block: nn.Identity(),
     "head": Head,
+    "stem": stem,
+    "dense": dense,
+    "pool": average,
+    "classifier": Classifier,
 }
 
 

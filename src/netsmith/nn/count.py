@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_leaves
 
 from netsmith.errors import SpaceError
 from netsmith.nn.blocks import build_block
+from netsmith.nn.condense import deployed
 from netsmith.plan import Block, Plan
 
 
@@ -30,18 +31,27 @@ class Counts:
 
     ``peak_activation_bytes`` is the most that activations hold at once, each from the operation
     that makes it to the last that reads it, pointwise operations writing over what they read.
-    ``uncounted`` names operations that no table knows, with how often each ran: their MACs are missing.
+    What condenses is counted condensed, as it is deployed (see :func:`netsmith.nn.condense.deployed`).
+    ``elements`` is what the published CondenseNets count beside MACs: values that a ReLU gives and that
+    pooling reads, and biases of linear layers. ``uncounted`` names operations that no table knows, with how
+    often each ran: their MACs are missing.
     """
 
     macs: int
     params: int
     peak_activation_bytes: int
+    elements: int = 0
     uncounted: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def size_bytes(self) -> int:
         """Bytes of the parameters as float32."""
         return 4 * self.params
+
+    @property
+    def condensenet_flops(self) -> int:
+        """What the code of CondenseNet calls FLOPs: MACs and ``elements``, without batch norms."""
+        return self.macs + self.elements
 
 
 def _convolution(inputs: Sequence[Any], output: torch.Tensor) -> int:
@@ -65,6 +75,30 @@ MACS: dict[str, Callable[[Sequence[Any], torch.Tensor], int]] = {
     "baddbmm": _matrix_product(1),
 }
 
+
+def _output(inputs: Sequence[Any], output: torch.Tensor) -> int:
+    return output.numel()
+
+
+def _windows(inputs: Sequence[Any], output: torch.Tensor) -> int:
+    """Each output of a pooling reads a window of (K, K)."""
+    kernel = inputs[1]
+    return output.numel() * int(kernel[0] * kernel[-1])
+
+
+def _first_input(inputs: Sequence[Any], output: torch.Tensor) -> int:
+    return int(inputs[0].numel())
+
+
+# What counts one for each value in :attr:`Counts.elements`.
+ELEMENTS: dict[str, Callable[[Sequence[Any], torch.Tensor], int]] = {
+    "relu": _output,
+    "relu_": _output,
+    "avg_pool2d": _windows,
+    "mean": _first_input,
+    "addmm": _first_input,  # the bias
+}
+
 # No multiply-adds by the customary rule, and the output may stand where the input stood.
 POINTWISE = frozenset({
     "add", "add_", "sub", "mul", "mul_", "div", "native_batch_norm", "cudnn_batch_norm",
@@ -81,12 +115,13 @@ FREE = frozenset({
     "transpose", "permute", "expand", "unsqueeze", "squeeze", "slice", "select", "split", "clone",
     "copy_", "_to_copy", "detach", "constant_pad_nd", "empty", "empty_like", "zeros", "zeros_like",
     "ones", "full", "scalar_tensor", "arange", "channel_shuffle", "native_channel_shuffle",
-    "lift_fresh",
+    "lift_fresh", "index_select",
 })  # fmt: skip
 
 
 def count(module: nn.Module, input_shape: tuple[int, int, int]) -> Counts:
     """Count one pass of ``module``, at evaluation, over one float32 image of ``input_shape`` (C, H, W)."""
+    module = deployed(module)
     tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
     image = torch.empty((1, *input_shape), device="meta")
@@ -100,7 +135,9 @@ def count(module: nn.Module, input_shape: tuple[int, int, int]) -> Counts:
         for layer, training in modes.items():
             layer.training = training
     params = sum(parameter.numel() for parameter in module.parameters())
-    return Counts(recorder.macs, params, recorder.peak_bytes(output), dict(recorder.uncounted))
+    return Counts(
+        recorder.macs, params, recorder.peak_bytes(output), recorder.elements, dict(recorder.uncounted)
+    )
 
 
 @lru_cache(maxsize=65536)
@@ -126,6 +163,7 @@ def count_plan(plan: Plan) -> Counts:
         sum(c.macs for c in counts),
         sum(c.params for c in counts),
         max(c.peak_activation_bytes for c in counts),  # a chain: one tensor passes between blocks
+        sum(c.elements for c in counts),
         dict(uncounted),
     )
 
@@ -135,7 +173,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self, image: torch.Tensor, constants: Iterable[torch.Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.macs = 0
+        self.macs = self.elements = 0
         self.uncounted: Counter[str] = Counter()
         self._constants = {_storage(tensor) for tensor in constants}
         self._kept = [image]  # so that no two activations get the same storage
@@ -151,6 +189,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.macs += MACS[name](args, output)
         elif name not in POINTWISE and name not in FREE:
             self.uncounted[name] += 1
+        if name in ELEMENTS:
+            self.elements += ELEMENTS[name](args, output)
         self._note(tree_leaves((args, kwargs)), tree_leaves(output), name in POINTWISE)
         return output
 
