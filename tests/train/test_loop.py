@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from netsmith.errors import DataError, FolderError, SettingsError, TrainingError
+from netsmith.nn.condense import LearnedGroupConv2d, condensing, deployed
 from netsmith.nn.network import Network
 from netsmith.plan import Block, Plan
 from netsmith.train import Recipe, train
@@ -195,6 +196,66 @@ def test_a_rolled_back_epoch_is_the_one_of_a_training_that_began_so(train_batche
     train(modules[1], train_batches, validation_batches, RECIPE, seed=0)
     for name, value in modules[1].state_dict().items():
         assert torch.allclose(value, modules[0].state_dict()[name], atol=1e-5), name
+
+
+DENSE = Plan(
+    (
+        Block("stem", 1, 16, 6, 6, kernel=3),
+        Block("dense", 16, 24, 6, 6, cell="norm+relu,1x1:32/4/4,norm+relu,3x3:8/4"),
+        Block("classifier", 24, 2, 6, 6, hidden=12),
+    )
+)
+
+
+def test_what_condenses_is_told_how_far_the_training_is(train_batches, validation_batches):
+    """Of 30 steps: a quarter of the inputs at 1/6, 1/3 and 1/2 of them; the classifier's half at 1/2."""
+    torch.manual_seed(0)
+    module, kept = Network(DENSE), []
+    plain = train_batches.epoch
+    learned, linear = condensing(module)
+
+    def epoch(number):
+        for batch in plain(number):
+            yield batch
+            kept.append((int(learned.mask.sum()), int(linear.mask.sum())))
+
+    train_batches.epoch = epoch
+    recipe = Recipe(epochs=5, batch_size=16, lr=0.05, ema=0.8)
+    result = train(module, train_batches, validation_batches, recipe, seed=0)
+    assert kept == [(64, 24)] * 4 + [(48, 24)] * 5 + [(32, 24)] * 5 + [(16, 12)] * 16
+    assert result.last.accuracy >= 0.9
+    x = validation_batches.x
+    with torch.no_grad():
+        for select in (True, False):  # what was trained is what is deployed
+            assert torch.allclose(deployed(module, select=select)(x), module(x), atol=1e-5)
+
+
+def test_the_shortest_training_condenses_to_the_end(make_batches, validation_batches):
+    batches = make_batches(validation_batches.x[:16], validation_batches.y[:16], 16)
+    module = Network(DENSE)
+    train(module, batches, validation_batches, Recipe(epochs=1, warmup_epochs=0), seed=0)
+    assert [int(layer.mask.sum()) for layer in condensing(module)] == [16, 12]
+
+
+def test_a_group_lasso_is_part_of_what_is_minimised(make_batches, validation_batches):
+    """One step of a layer whose loss is flat: its weights move along the lasso's gradient alone."""
+    x, y = validation_batches.x[:8], validation_batches.y[:8]
+    recipe = Recipe(
+        epochs=1,
+        warmup_epochs=0,
+        lr=1.0,
+        momentum=0.0,
+        weight_decay=0.0,
+        group_lasso=0.1,
+        label_smoothing=0.0,
+    )
+    torch.manual_seed(0)
+    learned = LearnedGroupConv2d(1, 2, 2, 1)
+    module = nn.Sequential(learned, nn.Flatten(), nn.Linear(72, 2))
+    nn.init.zeros_(module[2].weight)  # so that no gradient passes it
+    before = learned.weight.detach().clone()
+    train(module, make_batches(x, y, 8), validation_batches, recipe, seed=0)
+    assert torch.allclose(learned.weight, before - 0.1 * before.sign())  # each group is one weight
 
 
 def test_batches_without_images_are_an_error(make_batches, validation_batches):

@@ -24,7 +24,8 @@ folder = Path(sys.argv[1])
 PLAN = Plan((
     Block("conv", 1, 4, 6, 6, kernel=3),
     Block("mbconv", 4, 4, 6, 6, kernel=5, hidden=12, shortcut=True),
-    Block("head", 4, 2, 6, 6, hidden=16),
+    Block("dense", 4, 8, 6, 6, cell="norm+relu,1x1:4/2/4,norm,3x3:4"),
+    Block("classifier", 8, 2, 6, 6, hidden=4),
 ))
 
 class Batches:

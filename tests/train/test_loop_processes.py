@@ -18,7 +18,11 @@ from netsmith.plan import Block, Plan
 from netsmith.train import Recipe, train
 
 torch.set_num_threads(1)
-PLAN = Plan((Block("conv", 1, 4, 6, 6, kernel=3), Block("head", 4, 2, 6, 6, hidden=8)))
+PLAN = Plan((
+    Block("conv", 1, 4, 6, 6, kernel=3),
+    Block("dense", 4, 8, 6, 6, cell="norm+relu,1x1:4/2/2"),
+    Block("head", 8, 2, 6, 6, hidden=8),
+))
 
 class Batches:
     def __len__(self):
@@ -32,7 +36,7 @@ class Batches:
 
 torch.manual_seed(0)
 module = Network(PLAN)
-recipe = Recipe(epochs=6, batch_size=16, optimizer="sgd", lr=0.1, ema=0.5)
+recipe = Recipe(epochs=6, batch_size=16, optimizer="sgd", lr=0.1, ema=0.5, group_lasso=1e-4)
 result = train(module, Batches(), Batches(), recipe, seed=0, checkpoint=None)
 state = {key: value.contiguous() for key, value in module.state_dict().items()}
 save_file({**state, "accuracy": torch.tensor(result.last.accuracy)}, sys.argv[1])

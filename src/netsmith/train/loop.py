@@ -16,6 +16,7 @@ from torch import nn
 from netsmith import checkpoint as files
 from netsmith.errors import DataError, FolderError, TrainingError
 from netsmith.nn.average import Average
+from netsmith.nn.condense import condensing
 from netsmith.nn.runtime import keep_memory
 from netsmith.train.evaluate import Batches, device_of, evaluate
 from netsmith.train.hardware import make_accelerator, place
@@ -47,7 +48,8 @@ def train(
     ``teacher`` maps the same images to logits to learn from. Where ``checkpoint`` is a path, the state is
     written there after every epoch, and a training found there is gone on with: killed at any moment and
     started again, it ends in the same weights, bit for bit on one processor with the same threads.
-    Dropout layers take the recipe's share. ``on_epoch`` gets the figures of each epoch as it ends.
+    Dropout layers take the recipe's share, and layers that condense (:mod:`netsmith.nn.condense`) are told
+    before each step how far the training is. ``on_epoch`` gets the figures of each epoch as it ends.
 
     A loss that is not a number rolls back to the last good epoch with the learning rate times 0.3, once.
     Raises :class:`TrainingError` when that does not help, :class:`DataError` on batches that hold too few
@@ -96,6 +98,7 @@ class _Trainer:
         for part in module.modules():
             if isinstance(part, nn.Dropout):
                 part.p = recipe.dropout
+        self.condensing = condensing(module)
         self.average = Average(module, recipe.ema)
         self.teacher = None if teacher is None else copy.deepcopy(teacher).eval().to(self.device)
         self.raw_optimizer = make_optimizer(module, recipe)
@@ -169,7 +172,11 @@ class _Trainer:
         y = y[mine].to(self.device)
         for group in self.raw_optimizer.param_groups:
             group["lr"] = self._lr(epoch, index)
+        for layer in self.condensing:
+            layer.condense((epoch * len(self.batches) + index + 1) / (self.recipe.epochs * len(self.batches)))
         loss = objective(self.model(x).float(), y, self.recipe, self._teach(x))
+        if self.recipe.group_lasso > 0 and self.condensing:
+            loss = loss + self.recipe.group_lasso * sum(layer.lasso() for layer in self.condensing)
         self.optimizer.zero_grad()
         self.accelerator.backward(loss)
         if self.recipe.grad_clip > 0:

@@ -34,7 +34,9 @@ class Recipe:
     never on norms and biases. ``ema`` is the decay, a step, of the moving average of the weights that is
     evaluated and kept; 0 keeps the weights themselves. ``grad_clip`` limits the gradient's norm, 0 for no
     limit. ``distillation`` is the share of the loss that a teacher gives where there is one, at
-    ``temperature`` (Hinton et al. 2015). What is done to the images is not a recipe's but the data's. Raises
+    ``temperature`` (Hinton et al. 2015). ``group_lasso`` weighs, in the loss, what draws the weights of each
+    group of a layer that condenses towards few inputs (Huang et al. 2018, section 3.2). What is done to the
+    images is not a recipe's but the data's. Raises
     :class:`SettingsError` on a value out of its range.
     """
 
@@ -53,6 +55,7 @@ class Recipe:
     grad_clip: float = 0.0
     distillation: float = 0.5
     temperature: float = 1.0
+    group_lasso: float = 0.0
     precision: str = "fp32"
 
     def __post_init__(self) -> None:
@@ -103,6 +106,7 @@ _RANGES = (
     ("warmup_epochs", 0.0, math.inf), ("label_smoothing", 0.0, 0.9), ("ema", 0.0, 0.99999),
     ("dropout", 0.0, 0.9), ("grad_clip", 0.0, 1e6),
     ("distillation", 0.0, 1.0), ("temperature", 0.0, 100.0),
+    ("group_lasso", 0.0, 1.0),
 )  # fmt: skip
 
 
