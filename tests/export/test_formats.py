@@ -12,11 +12,16 @@ from torch import nn
 from netsmith.devices.device import Device, parse
 from netsmith.devices.onnx_runtime import OnnxRuntime
 from netsmith.devices.session import random_input
-from netsmith.errors import DeviceError
+from netsmith.errors import DeviceError, ExportError
 from netsmith.export.xnnpack_graph import MOST_IMAGES
+from netsmith.nn.condense import LearnedGroupConv2d, condensing
+from netsmith.nn.dense import Dense
+from netsmith.nn.layers import BatchNormReLU
 from netsmith.nn.network import Network
 from netsmith.nn.preprocess import Normalize
 from netsmith.plan import Block, Plan
+from netsmith.spaces.condensenet import condensenet
+from netsmith.spaces.dense import CONVS, DenseStage, dense
 from netsmith.spaces.mbconv import mbconv
 from netsmith.spaces.mobilenetv2 import mobilenetv2
 
@@ -28,6 +33,25 @@ PLAN = Plan(
         Block("head", 8, 4, 4, 4, hidden=16),
     )
 )
+# A cell of every convolution and norm, one behind the other, that ends with a norm.
+DENSE = dense((1, 10, 9), 4, depth=len(CONVS) + 1, stages=[DenseStage(1, 8), DenseStage(1, 12)])
+EVERYTHING = DENSE.plan(DENSE.arch((1, 5, 2, 1, 3, 3, 1, 6, 1, 4, 2, 2, 1)))
+CONDENSED = condensenet((1, 10, 9), 4, (2, 1), (8, 16))
+
+
+def trained(plan: Plan) -> nn.Module:
+    """A network as training could leave it: with statistics of its norms, and condensed."""
+    torch.manual_seed(0)
+    network = Network(plan)
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            nn.init.normal_(layer.running_mean, 0, 0.3)
+            nn.init.uniform_(layer.running_var, 0.5, 2)
+            nn.init.normal_(layer.weight, 1, 0.2)
+            nn.init.normal_(layer.bias, 0, 0.2)
+    for learned in condensing(network):
+        learned.condense(1.0)
+    return network.eval()
 
 
 class Gate(nn.Module):
@@ -60,6 +84,13 @@ COMMON: dict[str, Make] = {
     "a head": lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 5), nn.ReLU()),
     "ReLU6": nn.ReLU6,
     "norm": lambda: nn.BatchNorm2d(3),
+    "norm and ReLU": lambda: BatchNormReLU(3),
+    "norm and ReLU of ours behind": lambda: nn.Sequential(nn.Conv2d(3, 4, 3), BatchNormReLU(4)),
+    "groups": lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 1, groups=4), nn.ReLU()),
+    "average of 2x2": lambda: nn.AvgPool2d(2),
+    "average of 3x2 in steps of 2": lambda: nn.AvgPool2d((3, 2), 2),
+    "beside its input": lambda: Dense(nn.Sequential(nn.Conv2d(3, 5, 1), nn.ReLU())),
+    "not to be condensed": lambda: LearnedGroupConv2d(3, 4, 2, 1),
 }
 MORE: dict[str, Make] = {"Hardswish": nn.Hardswish, "Identity": nn.Identity, "a gate": Gate}
 MOST: dict[str, Make] = {
@@ -76,7 +107,7 @@ LAYERS = {
     "ncnn": COMMON | MORE | MOST,
     "torch": COMMON | MORE | MOST,
 }
-GROUPS = {"litert": (1, 6), "executorch": (1, 2, 6), "ncnn": (1, 2, 6), "torch": (1, 2, 6)}
+GROUPS = {"litert": (1, 2, 6), "executorch": (1, 2, 6), "ncnn": (1, 2, 6), "torch": (1, 2, 6)}
 # ncnn transforms some kernels of many channels (Winograd), which rounds more.
 BLOCK_ERROR = {"litert": 1e-5, "executorch": 1e-5, "ncnn": 2e-5, "torch": 1e-5}
 
@@ -136,6 +167,20 @@ def test_every_block_of_a_space_is_equal(name: str) -> None:
             assert off < BLOCK_ERROR[name], block.key
 
 
+@pytest.mark.parametrize("plan", [EVERYTHING, CONDENSED], ids=["every layer", "CondenseNet"])
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino", "mnn", *LAYERS])
+def test_dense_networks_are_equal(name: str, plan: Plan, caplog: pytest.LogCaptureFixture) -> None:
+    assert worst(device_of(name), trained(plan), plan.input_shape) < 1e-5
+    assert not caplog.records  # written directly
+
+
+@pytest.mark.parametrize("name", ["litert", "executorch"])
+def test_averages_over_padding_are_refused(name: str) -> None:
+    device = device_of(name)
+    with pytest.raises(ExportError, match="over padding"):
+        device.export(nn.AvgPool2d(3, 2, 1), (3, 8, 8))
+
+
 @pytest.mark.parametrize(
     ("name", "numbers"),
     [("mnn", (1, 5)), ("ncnn", (1, 5)), ("executorch", (1, 5, MOST_IMAGES + 1)), ("torch", (1, 5))],
@@ -162,18 +207,20 @@ def test_an_input_of_another_shape_or_type_is_refused(name: str) -> None:
             device.prepare(model, x)
 
 
+@pytest.mark.parametrize("plan", [PLAN, EVERYTHING, CONDENSED], ids=["MBConv", "every layer", "CondenseNet"])
 @pytest.mark.parametrize("name", ["litert:precision=int8", "executorch:precision=int8"])
-def test_integers_are_those_of_onnx_runtime_to_a_step(name: str) -> None:
+def test_integers_are_those_of_onnx_runtime_to_a_step(name: str, plan: Plan) -> None:
     """Both files hold the same integers and scales: only rounding differs."""
     pytest.importorskip("onnxruntime")
     torch.manual_seed(0)
-    module = nn.Sequential(Normalize((0.5,), (0.25,)), Network(PLAN)).eval()
-    pixels = np.random.default_rng(0).integers(0, 256, (40, 1, 8, 8), dtype=np.uint8)
+    module = nn.Sequential(Normalize((0.5,), (0.25,)), trained(plan)).eval()
+    shape = plan.input_shape
+    pixels = np.random.default_rng(0).integers(0, 256, (40, *shape), dtype=np.uint8)
     outputs = []
     for device in (OnnxRuntime(precision="int8"), device_of(name)):
-        model = device.export(module, (1, 8, 8), input_type="uint8", calibration=pixels)
+        model = device.export(module, shape, input_type="uint8", calibration=pixels)
         outputs.append(device.prepare(model, pixels)())
-    exact = OnnxRuntime().export(module, (1, 8, 8), input_type="uint8")
+    exact = OnnxRuntime().export(module, shape, input_type="uint8")
     expected = OnnxRuntime().prepare(exact, pixels)()
     step = (expected.max() - min(0, expected.min())) / 255
     assert np.abs(outputs[0] - outputs[1]).max() < 6 * step

@@ -14,8 +14,10 @@ from torch import nn
 from netsmith.errors import ExportError
 from netsmith.export.module import OnnxModule
 from netsmith.export.onnx import write_onnx
+from netsmith.nn.condense import condensing
 from netsmith.nn.network import Network
 from netsmith.nn.preprocess import Normalize
+from netsmith.spaces.dense import dense
 from netsmith.spaces.mbconv import mbconv
 
 
@@ -34,6 +36,15 @@ def test_networks_of_the_space_are_equal(seed: int) -> None:
     space = mbconv((3, 16, 16), 10, width=0.5)
     network = Network(space.plan(space.sample(Random(seed))))
     assert difference(nn.Sequential(Normalize([0.5] * 3, [0.2] * 3), network), (3, 16, 16), True) < 1e-4
+
+
+@pytest.mark.parametrize("layers", [(1, 5, 1, 4), (2, 6, 3, 5, 1), (3, 3, 1, 2)])
+def test_networks_of_the_dense_space_are_equal(layers: tuple[int, ...]) -> None:
+    space = dense((1, 9, 8), 4)
+    network = Network(space.plan(space.arch(layers)))
+    for learned in condensing(network):
+        learned.condense(1.0)
+    assert difference(network, (1, 9, 8)) < 1e-5
 
 
 class Odd(nn.Module):

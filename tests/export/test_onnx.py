@@ -11,11 +11,14 @@ from torch import nn
 
 from netsmith.errors import ExportError
 from netsmith.export.graph import MODULES
-from netsmith.export.onnx import read_metadata, write_onnx
+from netsmith.export.onnx import Precision, read_metadata, write_onnx
 from netsmith.nn.blocks import build_block
+from netsmith.nn.condense import condensing
 from netsmith.nn.network import Network
 from netsmith.nn.preprocess import Normalize
 from netsmith.plan import Block
+from netsmith.spaces.condensenet import condensenet
+from netsmith.spaces.dense import DenseStage, dense
 from netsmith.spaces.mbconv import mbconv
 from netsmith.spaces.mobilenetv2 import mobilenetv2
 
@@ -31,6 +34,8 @@ def _shake(module: nn.Module) -> nn.Module:
             layer.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
             nn.init.normal_(layer.weight, 1, 0.3)
             nn.init.normal_(layer.bias)
+    for learned in condensing(module):
+        learned.condense(1.0)
     return module.eval()
 
 
@@ -44,10 +49,15 @@ def _difference(module: nn.Module, shape: tuple[int, int, int], batch: int = 3) 
     return float(np.abs(got - want).max() / max(1.0, np.abs(want).max()))
 
 
-def test_every_block_of_a_space_is_written_directly_and_equals_its_module(
+def test_every_block_of_the_spaces_is_written_directly_and_equals_its_module(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    for block in mbconv((3, 16, 16), 10).blocks:
+    space = dense((3, 16, 16), 10, depth=1, stages=[DenseStage(1, 8), DenseStage(1, 16)])
+    plans = [space.plan(arch) for arch in space.children(None)] + [
+        condensenet((3, 16, 16), 10, (1, 1), (8, 16))
+    ]
+    blocks = {*mbconv((3, 16, 16), 10).blocks, *(block for plan in plans for block in plan.blocks)}
+    for block in blocks:
         assert _difference(_shake(build_block(block)), block.input_shape) < 1e-5, block.key
     assert not caplog.records
 
@@ -74,6 +84,31 @@ def test_batch_norms_are_folded_and_no_other_node_is_written() -> None:
     model = onnx.load_model_from_string(write_onnx(build_block(block), block.input_shape))
     kinds = [node.op_type for node in model.graph.node]
     assert kinds == ["Conv", "Clip", "Conv", "Clip", "Conv", "Add", "Identity"]
+
+
+LEARNED = Block("dense", 16, 24, 8, 8, cell="norm+relu,1x1:32/4/4,norm+relu,3x3:8/4")
+
+
+@pytest.mark.parametrize(
+    ("select", "precision", "expected"),
+    [
+        (True, "float32", "Mul Add Relu Gather Conv Relu Gather Conv Concat"),
+        (False, "float32", "Mul Add Relu Conv Relu Conv Concat"),
+        (True, "int8", "Conv Conv Conv Concat"),
+    ],
+)
+def test_a_learned_group_convolution_is_written_in_the_form_asked_for(
+    select: bool, precision: Precision, expected: str
+) -> None:
+    module = build_block(LEARNED)  # not trained: its form is already the last one
+    data = write_onnx(module, LEARNED.input_shape, precision=precision, select=select)
+    graph = onnx.load_model_from_string(data).graph
+    quantizing = ("QuantizeLinear", "DequantizeLinear")
+    kinds = [node.op_type for node in graph.node if node.op_type not in quantizing]
+    assert kinds == [*expected.split(), "Identity"]
+    if precision == "float32":
+        sizes = [tuple(tensor.dims) for tensor in graph.initializer if len(tensor.dims) == 4]
+        assert sizes == [(32, 4 if select else 16, 1, 1), (8, 8, 3, 3)]
 
 
 class _Mixture(nn.Module):

@@ -77,7 +77,12 @@ class ExecuTorch(LocalRuntime):
         from netsmith.export.onnx import to_onnx
 
         model = to_onnx(
-            module, input_shape, input_type=input_type, precision=self.precision, calibration=calibration
+            module,
+            input_shape,
+            input_type=input_type,
+            precision=self.precision,
+            calibration=calibration,
+            select=False,  # XNNPACK has no Gather
         )
         return write_executorch(model, metadata)
 

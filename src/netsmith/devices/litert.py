@@ -47,7 +47,12 @@ class LiteRt(LocalRuntime):
         from netsmith.export.tflite import write_tflite
 
         model = to_onnx(
-            module, input_shape, input_type=input_type, precision=self.precision, calibration=calibration
+            module,
+            input_shape,
+            input_type=input_type,
+            precision=self.precision,
+            calibration=calibration,
+            select=False,  # XNNPACK has no Gather
         )
         return write_tflite(model, metadata)
 

@@ -72,7 +72,8 @@ class Ncnn(LocalRuntime):
         from netsmith.export.ncnn import write_ncnn
         from netsmith.export.onnx import to_onnx  # loads PyTorch, which running a file does not need
 
-        return write_ncnn(to_onnx(module, input_shape, input_type=input_type), metadata)
+        model = to_onnx(module, input_shape, input_type=input_type, select=False)  # it has no Gather
+        return write_ncnn(model, metadata)
 
     def input_of(self, model: bytes) -> tuple[tuple[int, int, int], InputType]:
         """Return the shape (C, H, W) and type of the images that an ncnn file takes."""

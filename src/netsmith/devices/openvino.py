@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from netsmith.devices.device import Array, Run
 from netsmith.devices.local import OnnxFileRuntime
@@ -15,6 +15,7 @@ class OpenVino(OnnxFileRuntime):
     """OpenVINO's CPU plugin."""
 
     runtime = "openvino"
+    selects: ClassVar[bool] = False  # CondenseNet-86 at 32x32: 3.0 ms of dense weights, 5.4 ms by Gather
 
     def version(self) -> str:
         """Return the version of the installed runtime."""

@@ -203,6 +203,51 @@ def _average(graph: XnnpackGraph, node: NodeProto) -> None:
     graph.operate(graph.schema.XNNGlobalAvgPooling2d(x, place, _KEEP_DIMENSIONS))
 
 
+def _pool(graph: XnnpackGraph, node: NodeProto) -> None:
+    """Translate the average of windows without padding; XNNPACK has it of reals alone."""
+    attributes, place = attributes_of(node), graph.real_result(node.output[0])
+    (height, width), (down, along) = attributes["kernel_shape"], attributes["strides"]
+    if any(attributes["pads"]):
+        raise ExportError("an average over padding cannot be written as an ExecuTorch file")
+    graph.operate(
+        graph.schema.XNNAvgPooling2d(
+            padding_top=0,
+            padding_right=0,
+            padding_bottom=0,
+            padding_left=0,
+            pooling_height=height,
+            pooling_width=width,
+            stride_height=down,
+            stride_width=along,
+            dilation_height=1,
+            dilation_width=1,
+            input_id=graph.real(node.input[0]),
+            output_id=place,
+            flags=0,
+        )
+    )
+
+
+_MOST_JOINED = 5  # by XNNPACK
+
+
+def _concatenate(graph: XnnpackGraph, node: NodeProto) -> None:
+    """Translate a Concat of channels; integers are brought to the scale of the output first."""
+    count = len(node.input)
+    if attributes_of(node)["axis"] != 1 or not 2 <= count <= _MOST_JOINED:
+        raise ExportError(
+            f"a Concat that is not of 2 to {_MOST_JOINED} images by their channels cannot be written as an "
+            "ExecuTorch file"
+        )
+    place, _, integers = graph.result(node, clips=False)
+    inputs = [graph.operand(name, integers) for name in node.input]
+    if integers:
+        inputs = [graph.rescaled(i, place) for i in inputs]
+    numbers = {f"input{i + 1}_id": value for i, value in enumerate(inputs + [0] * (_MOST_JOINED - count))}
+    kind = getattr(graph.schema, f"XNNConcatenate{count}")
+    graph.operate(kind(axis=3, output_id=place, flags=0, **numbers))
+
+
 def _flatten(graph: XnnpackGraph, node: NodeProto) -> None:
     """Translate (N, C, H, W) to (N, C * H * W), in ONNX's order."""
     _, *sizes = graph.shapes[node.input[0]]
@@ -248,6 +293,8 @@ _OPERATIONS: dict[str, Callable[[XnnpackGraph, NodeProto], None]] = {
     "Sigmoid": _unary("XNNSigmoid"),
     "HardSwish": _unary("XNNHardswish"),
     "GlobalAveragePool": _average,
+    "AveragePool": _pool,
+    "Concat": _concatenate,
     "Flatten": _flatten,
     "Cast": _same,
     "Identity": _same,

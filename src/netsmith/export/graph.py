@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 from torch import fx, nn
 
-from netsmith.nn.layers import BatchNorm, BatchNormReLU6, DepthwiseConv2d
+from netsmith.nn.condense import Select
+from netsmith.nn.layers import BatchNorm, BatchNormReLU, BatchNormReLU6, DepthwiseConv2d
 from netsmith.nn.preprocess import Normalize
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -23,9 +24,13 @@ class UnknownOperationError(Exception):
 
 
 class GraphWriter:
-    """The nodes and constants of an ONNX graph under construction."""
+    """The nodes and constants of an ONNX graph under construction.
 
-    def __init__(self) -> None:
+    ``scales``: whether a norm alone is a Mul and an Add, and not a depthwise convolution.
+    """
+
+    def __init__(self, *, scales: bool = True) -> None:
+        self.scales = scales
         self.nodes: list[NodeProto] = []
         self.constants: dict[str, TensorProto] = {}
 
@@ -77,6 +82,13 @@ def relu6(graph: GraphWriter, name: str, x: str) -> str:
     return graph.node("Clip", [x, low, high], name)
 
 
+def activation(graph: GraphWriter, name: str, norm: nn.BatchNorm2d, x: str) -> str:
+    """Write what a norm of ours has behind it."""
+    if isinstance(norm, BatchNormReLU6):
+        return relu6(graph, name, x)
+    return graph.node("Relu", [x], name) if isinstance(norm, BatchNormReLU) else x
+
+
 def _scale_and_shift(norm: nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor]:
     """Return a batch norm at evaluation as x * scale + shift, each (C,) in float64."""
     if norm.running_mean is None or norm.running_var is None:
@@ -93,14 +105,26 @@ def _numpy(tensor: torch.Tensor) -> Array:
     return array
 
 
+_ONE_BY_ONE = {"kernel_shape": [1, 1], "strides": [1, 1], "pads": [0, 0, 0, 0], "dilations": [1, 1]}
+
+
 def _batch_norm(graph: GraphWriter, name: str, layer: nn.BatchNorm2d, x: str) -> str:
     scale, shift = (_numpy(v).reshape(-1, 1, 1) for v in _scale_and_shift(layer))
+    if not graph.scales:
+        kernel = graph.constant(f"{name}.scale", scale[:, None])
+        bias = graph.constant(f"{name}.shift", shift.reshape(-1))
+        return graph.node("Conv", [x, kernel, bias], name, {**_ONE_BY_ONE, "group": len(scale)})
     scaled = graph.node("Mul", [x, graph.constant(f"{name}.scale", scale)], f"{name}.scaled")
     return graph.node("Add", [scaled, graph.constant(f"{name}.shift", shift)], name)
 
 
-def _batch_norm_relu6(graph: GraphWriter, name: str, layer: BatchNormReLU6, x: str) -> str:
-    return relu6(graph, name, _batch_norm(graph, f"{name}.norm", layer, x))
+def _batch_norm_and_more(graph: GraphWriter, name: str, layer: nn.BatchNorm2d, x: str) -> str:
+    return activation(graph, name, layer, _batch_norm(graph, f"{name}.norm", layer, x))
+
+
+def _select(graph: GraphWriter, name: str, layer: Select, x: str) -> str:
+    index = graph.constant(f"{name}.index", layer.index.to("cpu", torch.int64).numpy())
+    return graph.node("Gather", [x, index], name, {"axis": 1})
 
 
 def _normalize(graph: GraphWriter, name: str, layer: Normalize, x: str) -> str:
@@ -176,7 +200,9 @@ MODULES: dict[type[nn.Module], WriteModule] = {
     DepthwiseConv2d: conv,
     nn.BatchNorm2d: _batch_norm,
     BatchNorm: _batch_norm,
-    BatchNormReLU6: _batch_norm_relu6,
+    BatchNormReLU6: _batch_norm_and_more,
+    BatchNormReLU: _batch_norm_and_more,
+    Select: _select,
     Normalize: _normalize,
     nn.Linear: _linear,
     nn.MaxPool2d: _max_pool,

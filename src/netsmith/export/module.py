@@ -125,6 +125,15 @@ def _average_pool(inputs: list[torch.Tensor], attributes: Mapping[str, Any]) -> 
     )
 
 
+def _gather(inputs: list[torch.Tensor], attributes: Mapping[str, Any]) -> torch.Tensor:
+    x, index = inputs
+    if index.ndim != 1:
+        raise ExportError(
+            f"a Gather by numbers of {index.ndim} dimensions cannot be run, but for those of one"
+        )
+    return x.index_select(attributes.get("axis", 0), index)
+
+
 def _clip(inputs: list[torch.Tensor], attributes: Mapping[str, Any]) -> torch.Tensor:
     x, low, high = inputs
     return torch.clamp(x, low, high)
@@ -154,6 +163,7 @@ _OPERATIONS: dict[str, Operation] = {
     "GlobalAveragePool": lambda inputs, attributes: inputs[0].mean((2, 3), keepdim=True),
     "MaxPool": _max_pool,
     "AveragePool": _average_pool,
+    "Gather": _gather,
     "Concat": lambda inputs, attributes: torch.cat(inputs, attributes["axis"]),
     "Flatten": lambda inputs, attributes: inputs[0].flatten(attributes.get("axis", 1)),
     "Cast": _cast,

@@ -17,9 +17,17 @@ from onnx import TensorProto, helper, shape_inference
 from torch import fx, nn
 
 from netsmith.errors import ExportError
-from netsmith.export.graph import MODULES, Array, GraphWriter, UnknownOperationError, conv, relu6, write_call
+from netsmith.export.graph import (
+    MODULES,
+    Array,
+    GraphWriter,
+    UnknownOperationError,
+    activation,
+    conv,
+    write_call,
+)
 from netsmith.export.quantize import quantize
-from netsmith.nn.layers import BatchNormReLU6
+from netsmith.nn.condense import deployed
 
 OPSET, IR_VERSION = 18, 8  # what runtimes of 2023 and later read, and PyTorch's exporter writes
 INPUT, OUTPUT = "images", "logits"
@@ -40,16 +48,28 @@ def write_onnx(
     metadata: Mapping[str, str] | None = None,
     precision: Precision = "float32",
     calibration: Array | None = None,
+    select: bool = True,
 ) -> bytes:
     """Write ``module`` as it computes at evaluation, and return the file's bytes.
 
     The file's one input ``images`` is (N, C, H, W) with N free, of ``input_type``, and its one
     output is ``logits``; ``metadata`` is kept in the file as text. Batch norms are folded into the
     convolutions before them. Of ``precision`` int8, activations have the ranges that ``calibration``, (N, C,
-    H, W) of ``input_type``, gives them; random pixels where it is None, which is enough for a latency. Raises
-    :class:`ExportError` where neither way can write the module.
+    H, W) of ``input_type``, gives them; random pixels where it is None, which is enough for a latency.
+
+    What condenses is written condensed (:func:`netsmith.nn.condense.deployed`): in float32 with ``select``,
+    as a Gather of channels and a grouped convolution, else as dense weights with zeros. The second is a
+    larger file, but what runtimes without a fast Gather take, or are faster by. Raises :class:`ExportError`
+    where neither way can write the module.
     """
-    model = to_onnx(module, input_shape, input_type=input_type, precision=precision, calibration=calibration)
+    model = to_onnx(
+        module,
+        input_shape,
+        input_type=input_type,
+        precision=precision,
+        calibration=calibration,
+        select=select,
+    )
     helper.set_model_props(model, dict(metadata or {}))
     data: bytes = model.SerializeToString()
     return data
@@ -62,12 +82,14 @@ def to_onnx(
     input_type: InputType = "float32",
     precision: Precision = "float32",
     calibration: Array | None = None,
+    select: bool = True,
 ) -> onnx.ModelProto:
     """Return the graph that :func:`write_onnx` writes."""
+    module = deployed(module, select=select and precision == "float32")
     modes = {layer: layer.training for layer in module.modules()}
     module.eval()
     try:
-        model = _write_directly(module, input_shape, input_type)
+        model = _write_directly(module, input_shape, input_type, precision)
     except UnknownOperationError as reason:
         _log.warning(
             "%s is not written directly (%s): using torch.onnx.export, which takes seconds",
@@ -110,10 +132,11 @@ class _Tracer(fx.Tracer):
 
 
 def _write_directly(
-    module: nn.Module, input_shape: tuple[int, int, int], input_type: InputType
+    module: nn.Module, input_shape: tuple[int, int, int], input_type: InputType, precision: Precision
 ) -> onnx.ModelProto:
     """Write a module of known operations. Raises :class:`UnknownOperationError` on any other."""
-    writer = GraphWriter()
+    # A convolution has a scale of integers for each channel; the factors of a Mul would share one.
+    writer = GraphWriter(scales=precision == "float32")
     output = _write_nodes(writer, module)
     kind = TensorProto.UINT8 if input_type == "uint8" else TensorProto.FLOAT
     writer.node("Identity", [output], OUTPUT)
@@ -180,9 +203,8 @@ def _write_module(
         names[node] = MODULES[type(layer)](writer, node.name, layer, x)
         return
     norm = layers[str(norm_node.target)]
-    names[node] = names[norm_node] = conv(writer, node.name, layer, x, norm)
-    if isinstance(norm, BatchNormReLU6):
-        names[norm_node] = relu6(writer, norm_node.name, names[node])
+    names[node] = conv(writer, node.name, layer, x, norm)
+    names[norm_node] = activation(writer, norm_node.name, norm, names[node])
 
 
 def _write_by_pytorch(

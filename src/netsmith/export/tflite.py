@@ -45,10 +45,6 @@ def _convolution(graph: TfliteGraph, node: NodeProto) -> None:
     groups, (stride, _) = attributes.get("group", 1), attributes["strides"]
     channels = graph.shapes[node.input[0]][1]
     depthwise = groups == channels and groups > 1
-    if groups > 1 and not depthwise:
-        raise ExportError(
-            f"a convolution of {groups} groups cannot be written as TFLite, but for depthwise ones"
-        )
     image = graph.places[node.input[0]]
     place, activation, integers = graph.result(node)
     x = image if integers else graph.real(node.input[0])
@@ -148,6 +144,35 @@ def _average(graph: TfliteGraph, node: NodeProto) -> None:
     graph.operate("MEAN", inputs, place, graph.schema.ReducerOptionsT(keepDims=True))
 
 
+def _pool(graph: TfliteGraph, node: NodeProto) -> None:
+    """Translate the average of windows without padding, of reals: in integers it would keep its scale."""
+    attributes = attributes_of(node)
+    (height, width), (down, along) = attributes["kernel_shape"], attributes["strides"]
+    if any(attributes["pads"]):
+        raise ExportError("an average over padding cannot be written as TFLite")
+    place = graph.tensor(node.output[0], graph.shapes[node.output[0]], np.float32)
+    options = graph.schema.Pool2DOptionsT(
+        padding=graph.schema.Padding.VALID,
+        strideH=down,
+        strideW=along,
+        filterHeight=height,
+        filterWidth=width,
+    )
+    graph.operate("AVERAGE_POOL_2D", [graph.real(node.input[0])], place, options)
+    graph.places[node.output[0]] = place
+
+
+def _concatenate(graph: TfliteGraph, node: NodeProto) -> None:
+    """Translate a Concat of channels; integers are brought to the scale of the output first."""
+    if attributes_of(node)["axis"] != 1 or len(graph.shapes[node.input[0]]) != 4:
+        raise ExportError("a Concat that is not of images by their channels cannot be written as TFLite")
+    place, _, integers = graph.result(node, clips=False)
+    inputs = [graph.operand(name, integers) for name in node.input]
+    if integers:
+        inputs = [graph.rescaled(i, place) for i in inputs]
+    graph.operate("CONCATENATION", inputs, place, graph.schema.ConcatenationOptionsT(axis=3))
+
+
 def _flatten(graph: TfliteGraph, node: NodeProto) -> None:
     """Translate (N, C, H, W) to (N, C * H * W), in ONNX's order."""
     _, *sizes = graph.shapes[node.input[0]]
@@ -211,6 +236,8 @@ _OPERATIONS: dict[str, Callable[[TfliteGraph, NodeProto], None]] = {
     "Clip": _clip,
     "Relu": _unary("RELU"),
     "GlobalAveragePool": _average,
+    "AveragePool": _pool,
+    "Concat": _concatenate,
     "Flatten": _flatten,
     "Cast": _cast,
     "Identity": _same,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -129,17 +130,31 @@ class TfliteGraph(OnnxGraph):
         self.operate("DEQUANTIZE", [place], converted)
         return converted
 
+    def rescaled(self, place: int, like: int) -> int:
+        """Return the integers of a tensor with the scale of another."""
+        held, wanted = (self.tensors[i].quantization for i in (place, like))
+        if (held.scale, held.zeroPoint) == (wanted.scale, wanted.zeroPoint):
+            return place
+        tensor = self.tensors[place]
+        converted = copy.copy(tensor)
+        converted.name, converted.quantization = f"{tensor.name!s}.{like}", wanted
+        converted.type = self.schema.TensorType.INT8
+        self.tensors.append(converted)
+        self.operate("QUANTIZE", [place], len(self.tensors) - 1)
+        return len(self.tensors) - 1
+
     def result(self, node: NodeProto, *, clips: bool = True) -> tuple[int, int, bool]:
         """Make the tensor of a node's output, with what follows that belongs to it.
 
-        Return its number, the activation of the schema that a Clip to 0..6 behind the node becomes, and
-        whether it is quantised: where a QuantizeLinear alone reads it, and all that the node computes with
-        is.
+        Return its number, the activation of the schema that a Relu or a Clip to 0..6 behind the node becomes,
+        and whether it is quantised: where a QuantizeLinear alone reads it, and all that the node computes
+        with is.
         """
         name, activation = node.output[0], self.schema.ActivationFunctionType.NONE
         follower = self.only_reader(name)
-        if clips and follower is not None and self.is_relu6(follower):
-            name, activation = follower.output[0], self.schema.ActivationFunctionType.RELU6
+        if clips and follower is not None and (follower.op_type == "Relu" or self.is_relu6(follower)):
+            kind = "RELU" if follower.op_type == "Relu" else "RELU6"
+            name, activation = follower.output[0], getattr(self.schema.ActivationFunctionType, kind)
             follower = self.only_reader(name)
         integers = all(self.quantized(self.places[i]) for i in node.input if i in self.places)
         if integers and follower is not None and follower.op_type == "QuantizeLinear":

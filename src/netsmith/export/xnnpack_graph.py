@@ -150,6 +150,16 @@ class XnnpackGraph(OnnxGraph):
             self.operate(self.schema.XNNConvert(place, self._reals[place], 0))
         return self._reals[place]
 
+    def rescaled(self, place: int, like: int) -> int:
+        """Return the integers of a value with the scale of another."""
+        wanted = self.values[like].quant_params
+        if self.values[place].quant_params == wanted:
+            return place
+        tensor = self._tensor(place)
+        converted = self._add("qint8", list(tensor.dims), wanted)
+        self.operate(self.schema.XNNConvert(place, converted, 0))
+        return converted
+
     def real_result(self, name: str) -> int:
         """Make the value of an output in float32."""
         self.places[name] = self.value(self.shapes[name])
