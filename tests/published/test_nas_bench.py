@@ -55,3 +55,17 @@ def test_what_is_not_such_a_table_is_an_error(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     with pytest.raises(DataError, match="cannot be read as Parquet"):
         read_nas_bench_201(path)
+
+
+def test_every_arch_of_the_macro_space_grows_from_one_parent() -> None:
+    space = macro()
+    level, seen = list(space.children(None)), []
+    assert [space.tokens(arch) for arch in level] == [()]
+    for depth in range(9):
+        assert all(len(space.tokens(arch)) == depth for arch in level)
+        seen += level
+        level = [child for arch in level for child in space.children(arch)]
+    assert len(seen) == len(set(seen)) == space.count() == 3**8
+    assert not level
+    assert len({space.tokens(arch) for arch in seen}) == space.count()
+    assert {token for arch in seen for token in space.tokens(arch)} == set(range(1, space.vocabulary + 1))
