@@ -67,6 +67,10 @@ class FolderError(NetsmithError):
     """A design folder that is locked, damaged, not writable, or of another design."""
 
 
+class StoreError(NetsmithError):
+    """A store of trials that cannot be opened, read or written, is damaged, or is of another design."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the known name closest to ``name``, or ``""``."""
     close = difflib.get_close_matches(name, list(known), n=1)
