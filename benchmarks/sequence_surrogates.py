@@ -44,17 +44,17 @@ OBJECTIVES = ("error", "params")
 
 
 def macro_examples(table: PublishedTable) -> Callable[[int, int], tuple[Examples, Examples]]:
-    """Of depth and seed: archs up to it, ``WIDTH`` a level, and children of the last."""
+    """Of depth and seed: archs of up to ``depth`` layers, ``WIDTH`` of a length, and archs of one more."""
     space = macro()
+    lengths: dict[int, Examples] = {}
+    for choices, row in table.rows.items():
+        word = space.tokens(space.arch(choices))
+        lengths.setdefault(len(word), []).append((word, row["error"]))
 
     def drawn(depth: int, seed: int) -> tuple[Examples, Examples]:
-        rng, level, seen = Random(seed), list(space.children(None)), []
-        for _ in range(depth + 1):
-            kept = level if len(level) <= WIDTH else rng.sample(level, WIDTH)
-            seen += kept
-            level = [child for arch in kept for child in space.children(arch)]
-        examples = [(space.tokens(arch), table.rows[arch.choices]["error"]) for arch in [*seen, *level]]
-        return examples[: len(seen)], _some(examples[len(seen) :], rng)
+        rng = Random(seed)
+        seen = [example for n in range(depth + 1) for example in _some(lengths[n], WIDTH, rng)]
+        return seen, _some(lengths[depth + 1], TESTED, rng)
 
     return drawn
 
@@ -64,22 +64,18 @@ def planted_examples(depth: int, seed: int) -> tuple[Examples, Examples]:
     rng, draws = Random(seed), np.random.default_rng(seed)
     alone, paired = draws.normal(size=LETTERS + 1), 0.6 * draws.normal(size=(LETTERS + 1, LETTERS + 1))
 
-    def error(word: Tokens) -> float:
+    def example(length: int) -> tuple[Tokens, float]:
+        word = tuple(rng.randint(1, LETTERS) for _ in range(length))
         gain = sum(alone[token] * 0.8**i for i, token in enumerate(word))
         gain += sum(paired[pair] * 0.8**i for i, pair in enumerate(pairwise(word)))
-        return float(0.1 + 0.1 * 0.8 ** len(word) - 0.02 * gain)
+        return word, float(0.1 + 0.1 * 0.8**length - 0.02 * gain)
 
-    level: list[Tokens] = [()]
-    seen: list[Tokens] = []
-    for _ in range(depth + 1):
-        kept = level if len(level) <= WIDTH else rng.sample(level, WIDTH)
-        seen += kept
-        level = [(*word, token) for word in kept for token in range(1, LETTERS + 1)]
-    return [(word, error(word)) for word in seen], _some([(word, error(word)) for word in level], rng)
+    seen = [example(n) for n in range(1, depth + 1) for _ in range(WIDTH)]
+    return seen, [example(depth + 1) for _ in range(TESTED)]
 
 
-def _some(examples: Examples, rng: Random) -> Examples:
-    return examples if len(examples) <= TESTED else rng.sample(examples, TESTED)
+def _some(examples: Examples, count: int, rng: Random) -> Examples:
+    return examples if len(examples) <= count else rng.sample(examples, count)
 
 
 def ranked(
