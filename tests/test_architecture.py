@@ -32,7 +32,18 @@ LAYERS = (
 VALUES = ("errors", "arch", "plan", "trial", "budget", "pareto", "journal", "spaces")
 # The pipeline ends by writing the report, which for its part reads the folder alone.
 ALLOWED = {("pipeline", "report")}
-HEAVY = ("torch", "onnxruntime", "onnx", "plotly", "numba", "sklearn", "pyarrow", "accelerate")
+HEAVY = (
+    "torch",
+    "onnxruntime",
+    "onnx",
+    "plotly",
+    "numba",
+    "sklearn",
+    "pyarrow",
+    "accelerate",
+    "optuna",
+    "sqlalchemy",
+)
 # What may load what is heavy: nothing on layer 0 or in the command line's own files.
 LIGHT = (*LAYERS[0], "cli")
 BANNED_CALLS = {"eval", "exec", "compile", "__import__"}

@@ -19,7 +19,8 @@ from netsmith.arch import Arch
 from netsmith.errors import ArchError, MissingExtraError, StoreError
 from netsmith.pipeline import database, store
 from netsmith.pipeline.alive import is_dead, this_worker
-from netsmith.pipeline.store import MAX_SAMPLES, Claim, Contents, Store
+from netsmith.pipeline.store import MAX_SAMPLES, Claim, Contents, Store, decisions_of
+from netsmith.published.nas_bench_macro import macro
 from netsmith.trial import Trial
 
 optuna = pytest.importorskip("optuna")
@@ -215,6 +216,18 @@ def test_another_design_of_the_name_is_refused(tmp_path: Path, other: Contents, 
     with pytest.raises(StoreError, match=said):
         Store.open(tmp_path / "it.db", "it", other)
     assert Store.open(tmp_path / "it.db", "another", other).trials() == []
+
+
+def test_the_decisions_of_a_chain_are_its_blocks(tmp_path: Path) -> None:
+    space = macro()
+    decisions = decisions_of(space)
+    assert list(decisions)[:2] == ["block 01", "block 02"]
+    assert tuple(map(len, decisions.values())) == space.sizes
+    kept = Store.open(tmp_path / "it.db", "it", Contents(space.id, decisions, ("error",), ""))
+    arch = space.arch((1, 0, 2, 1, 1, 0, 0, 2))
+    assert claimed(kept, arch).finish(Trial(arch, {"error": 0.1}))
+    (frozen,) = optuna.load_study(study_name="it", storage=f"sqlite:///{tmp_path / 'it.db'}").trials
+    assert list(frozen.params.values()) == [block.key for block in space.plan(arch).blocks[1:-1]]
 
 
 def test_contents_have_distinct_names() -> None:

@@ -2,7 +2,9 @@
 
 Every worker runs the whole search with the same seed: its searcher asks ``ahead`` archs further than it was
 told, and is told in the order of its asks. What one worker evaluates the others read. All of them therefore
-see the same search, whoever evaluates what, and one that is killed goes on by doing it again.
+see the same search, whoever evaluates what, and one that is killed goes on by doing it again. Where machines
+differ in the last digit of a surrogate, their searches may part: then more archs are evaluated than asked for
+by one of them, still none of them twice.
 """
 
 from __future__ import annotations

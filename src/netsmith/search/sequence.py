@@ -1,7 +1,7 @@
 """Surrogates over sequences: what an arch that grows layer by layer will score before it is trained.
 
-Values are stretched over the range seen, to 0.1..0.9: a sigmoid then tells the differences that matter, and
-has room for a sequence that is better or worse than any so far.
+The LSTM's values are stretched from the range seen to 0.1..0.9: its sigmoid then tells the differences that
+matter, and has room for a sequence that is better or worse than any so far.
 """
 
 from __future__ import annotations
