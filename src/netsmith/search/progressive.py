@@ -7,6 +7,7 @@ memory) is known of an arch without training. All objectives are minimised.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
@@ -151,19 +152,27 @@ class ProgressiveSearch:
 
 def _best_first(points: npt.NDArray[np.float64]) -> list[int]:
     """Order points (N, M) by the front they are on, and on a front the least crowded first."""
-    no_worse = np.ones((len(points), len(points)), bool)
-    better = np.zeros_like(no_worse)
-    for column in points.T:
-        no_worse &= column[:, None] <= column
-        better |= column[:, None] < column
-    dominates = no_worse & better
-    left, order = np.arange(len(points)), []
-    while len(left):
-        first = ~dominates[np.ix_(left, left)].any(0)
-        front = left[first]
-        order += front[np.argsort(-_crowding(points[front]), kind="stable")].tolist()
-        left = left[~first]
-    return order
+    fronts = [np.array(sorted(front)) for front in _fronts(points)]
+    return [int(i) for front in fronts for i in front[np.argsort(-_crowding(points[front]), kind="stable")]]
+
+
+def _fronts(points: npt.NDArray[np.float64]) -> list[list[int]]:
+    """Return the indices of each front (Zhang et al. 2015, ENS-BS): no point dominates one sorted before it.
+
+    A point that some front dominates is dominated by every front before that too, hence the bisection.
+    """
+    fronts: list[list[int]] = []
+    for i in np.lexsort(points.T[::-1]):
+
+        def free(front: list[int], point: npt.NDArray[np.float64] = points[i]) -> bool:
+            others = points[front]
+            return not ((others <= point).all(1) & (others < point).any(1)).any()
+
+        at = bisect_left(fronts, True, key=free)
+        if at == len(fronts):
+            fronts.append([])
+        fronts[at].append(int(i))
+    return fronts
 
 
 def _crowding(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
