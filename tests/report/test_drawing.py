@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from netsmith.plan import Block
+from netsmith.report import write_report
 from netsmith.report.drawing import draw, option_name
 from netsmith.report.folder import read_folder
+from netsmith.spaces.dense import DenseStage, dense
 
 Make = Callable[..., Path]
 
@@ -59,6 +61,22 @@ def test_without_latencies_the_network_is_drawn_without_shares(make_folder: Make
     drawing = draw(read_folder(path))
     assert drawing is not None
     assert {(bead.share, bead.bar, bead.searched) for bead in drawing.beads} == {(None, 0.0, False)}
+
+
+def test_a_dense_network_is_drawn_by_its_cells(make_folder: Make) -> None:
+    space = dense((1, 8, 8), 4, stages=[DenseStage(2, 8), DenseStage(1, 16)])
+    plan = space.plan(space.arch((1, 5, 1, 4)))
+    path = make_folder()
+    costs = [1.0] * len(plan.blocks)
+    (path / "arch.json").write_text(json.dumps({"plan": plan.to_list(), "latency_ms": costs}))
+    drawing = draw(read_folder(path))
+    assert drawing is not None
+    assert [bead.label for bead in drawing.beads] == ["stem", "1", "2", "pool", "3", "head"]
+    assert [bead.shade for bead in drawing.beads] == ["conv", "k3", "k3", "other", "k3", "head"]
+    assert [bead.hidden for bead in drawing.beads] == [0, 32, 32, 0, 64, 0]
+    assert drawing.beads[1].operation == "dense: norm+relu, 1x1:32/4/4, norm+relu, 3x3:8/4"
+    assert [band.text for band in drawing.bands] == ["8\u00d78", "4\u00d74", "1\u00d71"]
+    assert "1x1:32/4/4" in write_report(path).read_text()
 
 
 def test_before_an_arch_is_chosen_there_is_nothing_to_draw(make_folder: Make) -> None:

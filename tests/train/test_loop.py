@@ -222,7 +222,7 @@ def test_what_condenses_is_told_how_far_the_training_is(train_batches, validatio
     train_batches.epoch = epoch
     recipe = Recipe(epochs=5, batch_size=16, lr=0.05, ema=0.8)
     result = train(module, train_batches, validation_batches, recipe, seed=0)
-    assert kept == [(64, 24)] * 4 + [(48, 24)] * 5 + [(32, 24)] * 5 + [(16, 12)] * 16
+    assert kept == [(64, 24)] * 5 + [(48, 24)] * 5 + [(32, 24)] * 5 + [(16, 12)] * 15
     assert result.last.accuracy >= 0.9
     x = validation_batches.x
     with torch.no_grad():

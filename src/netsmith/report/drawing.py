@@ -20,6 +20,9 @@ GUTTER, TOP, HALF, BARS = 78, 34, 74, 58
 WIDTH, LEAST_COLUMN, MOST_COLUMN = 1120, 44, 92
 _KEY = re.compile(r"(\w+):(\d+)x\d+x\d+-\d+(?::k(\d+)s\d+)?(?:h(\d+))?\+?")
 
+_LAST = ("head", "classifier")
+_FIXED_LABELS = {"conv": "stem", "stem": "stem", "pool": "pool", "head": "head", "classifier": "head"}
+
 
 @dataclass(frozen=True, slots=True)
 class Bead:
@@ -49,17 +52,37 @@ class Bead:
         return self.block.op == "skip"
 
     @property
+    def kernel(self) -> int | None:
+        """The largest kernel of an MBConv or a dense layer; None of what is not coloured by it."""
+        if self.block.op == "dense":
+            return max((layer.kernel for layer in self.block.layers), default=None)
+        return self.block.kernel if self.block.op == "mbconv" else None
+
+    @property
+    def hidden(self) -> int:
+        """Channels inside: of a dense layer those of its widest convolution."""
+        return _hidden(self.block)
+
+    @property
+    def operation(self) -> str:
+        """The operation, with the layers of a cell."""
+        layers = f": {', '.join(map(str, self.block.layers))}" if self.block.cell else ""
+        return f"{self.block.op}{layers}{' + shortcut' if self.block.shortcut else ''}"
+
+    @property
     def shade(self) -> str:
-        """The class that colours it: by its kernel where it is an MBConv."""
-        if self.block.op != "mbconv":
-            return self.block.op if self.block.op in ("skip", "conv", "head") else "other"
-        return f"k{self.block.kernel}" if self.block.kernel in (3, 5, 7) else "other"
+        """The class that colours it: by its kernel where it is an MBConv or a dense layer."""
+        if self.kernel is not None:
+            return f"k{self.kernel}" if self.kernel in (3, 5, 7) else "other"
+        return {"skip": "skip", "conv": "conv", "stem": "conv"}.get(
+            self.block.op, "head" if self.block.op in _LAST else "other"
+        )
 
     @property
     def size(self) -> str:
         """The resolution of its output."""
         return TIMES.join(
-            str(side) for side in ((1, 1) if self.block.op == "head" else self.block.output_size)
+            str(side) for side in ((1, 1) if self.block.op in _LAST else self.block.output_size)
         )
 
 
@@ -107,18 +130,19 @@ def draw(folder: Folder) -> Drawing | None:
     column = min(MOST_COLUMN, max(LEAST_COLUMN, (WIDTH - GUTTER) / len(plan)))
     axis = TOP + HALF
     widest = max(
-        max(b.in_channels, b.hidden, b.out_channels) for b in plan if b.op != "head" or len(plan) == 1
+        max(b.in_channels, _hidden(b), b.out_channels) for b in plan if b.op not in _LAST or len(plan) == 1
     )
     total, most = sum(costs), max(costs, default=0.0)
     first = folder.first_choice
     count = len(folder.arch.get("edges", []))
-    beads = []
+    beads: list[Bead] = []
     for i, block in enumerate(plan):
-        searched = first is not None and first <= i < first + count
+        searched = block.op == "dense" or (first is not None and first <= i < first + count)
+        number = sum(bead.searched for bead in beads) + 1
         x = GUTTER + i * column
         beads.append(
             Bead(
-                label=str(i - (first or 0) + 1) if searched else _fixed_label(block),
+                label=str(number) if searched else _FIXED_LABELS.get(block.op, "fixed"),
                 block=block,
                 searched=searched,
                 x=x,
@@ -145,8 +169,8 @@ def option_name(key: str) -> str:
     return f"{kernel}{TIMES}{kernel} e{int(hidden or 0) / int(channels):g}"
 
 
-def _fixed_label(block: Block) -> str:
-    return {"conv": "stem", "head": "head"}.get(block.op, "fixed")
+def _hidden(block: Block) -> int:
+    return block.hidden or max((layer.out_channels for layer in block.layers), default=0)
 
 
 def _expansion(block: Block) -> str:
@@ -159,7 +183,7 @@ def _outline(block: Block, x: float, width: float, axis: float, widest: int) -> 
     def half(channels: int) -> float:
         return max(3.0, HALF * min(1.0, sqrt(channels / widest)))
 
-    middle = block.hidden or (block.in_channels + block.out_channels) // 2
+    middle = _hidden(block) or (block.in_channels + block.out_channels) // 2
     heights = (half(block.in_channels), half(middle), half(middle), half(block.out_channels))
     places = (x, x + 0.3 * width, x + 0.7 * width, x + width)
     upper = [(px, axis - h) for px, h in zip(places, heights, strict=True)]

@@ -172,8 +172,7 @@ class _Trainer:
         y = y[mine].to(self.device)
         for group in self.raw_optimizer.param_groups:
             group["lr"] = self._lr(epoch, index)
-        for layer in self.condensing:
-            layer.condense((epoch * len(self.batches) + index + 1) / (self.recipe.epochs * len(self.batches)))
+        self._condense(epoch, index)
         loss = objective(self.model(x).float(), y, self.recipe, self._teach(x))
         if self.recipe.group_lasso > 0 and self.condensing:
             loss = loss + self.recipe.group_lasso * sum(layer.lasso() for layer in self.condensing)
@@ -184,6 +183,12 @@ class _Trainer:
         self.optimizer.step()
         self.average.update(self.module, epoch * len(self.batches) + index)
         return loss.detach()
+
+    def _condense(self, epoch: int, index: int) -> None:
+        """Say what share of the steps before the last is done; a training of one step has done all."""
+        steps, before_last = len(self.batches), self.recipe.epochs * len(self.batches) - 1
+        for layer in self.condensing:
+            layer.condense((epoch * steps + index) / before_last if before_last else 1.0)
 
     def _teach(self, x: torch.Tensor) -> torch.Tensor | None:
         if self.teacher is None:
