@@ -38,6 +38,20 @@ def test_a_table_survives_json(table: LatencyTable) -> None:
     assert LatencyTable.from_dict(json.loads(json.dumps(table.to_dict()))) == table
 
 
+def test_a_table_holds_dense_layers_by_their_cells(table: LatencyTable) -> None:
+    first, second = (
+        Block("dense", 8, 16, 16, 16, cell=cell) for cell in ("norm+relu,1x1:8/4/4", "norm+relu,1x1:8/4")
+    )
+    rows = {first.key: _row(first), second.key: _row(second, ms=2.0)}
+    longer = table.with_rows(rows, {network_key((first, second)): _row(first, second)})
+    again = LatencyTable.from_dict(json.loads(json.dumps(longer.to_dict())))
+    assert again == longer
+    assert again.row(second).median_ms == 2.0
+    data = json.loads(json.dumps(longer.to_dict()).replace("1x1:8/4/4", "2x2:8"))
+    with pytest.raises(TableError, match="not a row"):
+        LatencyTable.from_dict(data)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
