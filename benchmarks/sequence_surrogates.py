@@ -35,6 +35,7 @@ SURROGATES: dict[str, Callable[[int, int], SequenceSurrogate]] = {
     "lstm": LstmSurrogate,
     "ensemble": lambda vocabulary, seed: EnsembleSurrogate(lambda s: LstmSurrogate(vocabulary, s), seed),
 }
+SEARCHED = ("forest", "lstm")  # an ensemble of five takes five times as long as the one
 WIDTH = 24  # archs trained a level
 TESTED = 200
 DEPTHS = (2, 3, 4, 5, 6)
@@ -184,7 +185,8 @@ def ranks(table: PublishedTable, records: Records, seeds: int) -> list[Figure]:
                 for key, values in every.items():
                     values += found[key]
             means = {key: statistics.mean(values) for key, values in every.items()}
-            figures.append(Figure(f"{source}, {name}: tau, mean", means["tau"], bar=">= 0.4"))
+            bar = ">= 0.4" if name == "lstm" else None
+            figures.append(Figure(f"{source}, {name}: tau, mean", means["tau"], bar=bar))
             figures.append(Figure(f"{source}, {name}: Spearman's rho, mean", means["rho"]))
             figures.append(Figure(f"{source}, {name}: a fit, mean", means["seconds"], "s of processor"))
     return figures
@@ -203,7 +205,7 @@ def searches(table: PublishedTable, records: Records, seeds: int) -> list[Figure
 
     makers: dict[str, Callable[[int], Searcher]] = {
         "random": lambda seed: RandomSearch(table.space.sample, seed),
-        **{f"progressive, {name}": progressive(make) for name, make in SURROGATES.items()},
+        **{f"progressive, {name}": progressive(SURROGATES[name]) for name in SEARCHED},
     }
     figures, missing = [], {}
     for name, maker in makers.items():
@@ -218,11 +220,11 @@ def searches(table: PublishedTable, records: Records, seeds: int) -> list[Figure
             Figure(f"{title}: front missing, mean", 100 * statistics.mean(found["front"]), "%"),
             Figure(f"{title}: error over the least, mean", 100 * statistics.mean(found["regret"]), "points"),
         ]
-    figures += [
-        Figure(f"{table.name}: hyper-volume missing of {name} over random", volume / missing["random"], "x")
-        for name, volume in missing.items()
-        if name != "random"
-    ]
+    for name in SEARCHED:
+        share = missing[f"progressive, {name}"] / missing["random"]
+        figures.append(
+            Figure(f"{table.name}: hyper-volume missing, {name} over random", share, "x", "<= 0.5")
+        )
     return figures
 
 

@@ -298,6 +298,35 @@ def test_rows_that_are_not_json_are_refused(tmp_path: Path, text: str) -> None:
         Store.open(path, "it", CONTENTS).trials()
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE trials SET number = NULL",
+        "UPDATE trials SET number = 'first'",
+        "UPDATE trials SET state = 'DONE'",
+        "UPDATE trials SET datetime_start = 'yesterday'",
+        "UPDATE trial_params SET distribution_json = '[]'",
+        "UPDATE trial_params SET param_value = 7",
+        "UPDATE trial_values SET value = 'low'",
+        "UPDATE trial_values SET objective = objective + 9",
+        "UPDATE trial_values SET value_type = 'INF_POS'",
+        "DELETE FROM trial_values",
+        "UPDATE trial_user_attributes SET key = 'figure' WHERE key = 'figures'",
+        "UPDATE study_user_attributes SET value_json = '[1]'",
+        "UPDATE study_directions SET direction = 'MAXIMIZE'",
+        "DROP TABLE trial_values",
+    ],
+)
+def test_a_damaged_database_is_refused(tmp_path: Path, statement: str) -> None:
+    path = tmp_path / "it.db"
+    kept = Store.open(path, "it", CONTENTS)
+    claimed(kept, ARCHS[0]).finish(trial(ARCHS[0]))
+    kept.close()
+    change(path, statement)
+    with pytest.raises(StoreError):
+        Store.open(path, "it", CONTENTS).trials()
+
+
 def test_only_trials_of_the_arch_with_every_figure_are_written(tmp_path: Path) -> None:
     kept = Store.open(tmp_path / "it.db", "it", CONTENTS)
     claim = claimed(kept, ARCHS[0])

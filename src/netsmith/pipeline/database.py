@@ -15,6 +15,8 @@ from netsmith.errors import MissingExtraError, StoreError
 MAX_BYTES = 1 << 30  # of an SQLite file
 _LOCK_S = 60.0
 _OPENINGS = 10
+# What Optuna and SQLAlchemy let through of rows that are not as they wrote them.
+_DAMAGED = (ValueError, TypeError, LookupError, AttributeError, AssertionError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,8 @@ class Study:
         """Return all trials in order of number, as they are now; those that ended are read once."""
         with _told(str(self)):
             found = self._study.get_trials(deepcopy=False)
+        if [t.number for t in found] != list(range(len(found))):
+            raise StoreError(f"{self} is damaged: its trials are not numbered 0, 1, 2 and so on")
         return [Row(t.number, t._trial_id, t.state.name, t.values, t.user_attrs) for t in found]
 
     def begin(
@@ -207,5 +211,5 @@ def _told(what: str) -> Iterator[None]:
         ) from error
     except (OptunaError, SQLAlchemyError) as error:
         raise StoreError(f"{what} cannot be used: {error.__cause__ or error!s:.300}") from error
-    except (ValueError, TypeError, KeyError, AssertionError, RecursionError) as error:
+    except _DAMAGED as error:
         raise StoreError(f"{what} holds what Netsmith did not write: {error!r:.300}") from error
