@@ -13,6 +13,7 @@ import time
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from netsmith.arch import Arch
@@ -53,7 +54,13 @@ def change(path: Path, statement: str, *values: object) -> None:
 
 def test_what_is_finished_comes_back_in_order(tmp_path: Path) -> None:
     kept = Store.open(tmp_path / "it.db", "it", CONTENTS)
-    written = [trial(ARCHS[4]), Trial(ARCHS[1], {"macs": 5.0}, "out of memory"), trial(ARCHS[0])]
+    tenth = np.float32(0.1)  # as NumPy's numbers come
+    written = [
+        trial(ARCHS[4]),
+        Trial(ARCHS[3], {"error": tenth, "macs": 10**12}),
+        Trial(ARCHS[1], {"macs": 5.0}, "out of memory"),
+        trial(ARCHS[0]),
+    ]
     for one in written:
         assert claimed(kept, one.arch).finish(one, {"latency_ms": [0.25] * 5000})
     claimed(kept, ARCHS[2])
@@ -335,6 +342,7 @@ def test_only_trials_of_the_arch_with_every_figure_are_written(tmp_path: Path) -
         Trial(ARCHS[0], {"error": 0.5}),
         Trial(ARCHS[0], {"error": float("nan"), "macs": 1.0}),
         Trial(ARCHS[0], {"macs": float("inf")}, "it failed"),
+        Trial(ARCHS[0], {"error": 0.5, "macs": "many"}),  # type: ignore[dict-item]
     ):
         with pytest.raises(StoreError):
             claim.finish(broken)

@@ -205,18 +205,19 @@ class Claim:
                 f"a trial of {self.arch} with {list(self._objectives)}, or a reason; got {trial!r:.300}"
             )
         try:
-            _check_figures(trial.figures)
-        except ArchError as error:
+            figures = {name: float(value) for name, value in trial.figures.items()}  # those of NumPy too
+            _check_figures(figures)
+        except (ArchError, TypeError, ValueError) as error:
             raise StoreError(f"{error}; leave out what has no number, and give a reason") from None
         self._over.set()
         found: dict[str, Any] = {
-            "figures": dict(trial.figures),
+            "figures": figures,
             "seconds": round(time.monotonic() - self._began, 3),
             **{f"samples {name}": _thinned(values) for name, values in (samples or {}).items()},
         }
         if not trial.valid:
             return self._study.end(self._key, "FAIL", {**found, "reason": trial.reason[:MAX_REASON]})
-        values = [trial.figures[name] for name in self._objectives]
+        values = [figures[name] for name in self._objectives]
         return self._study.end(self._key, "COMPLETE", found, values)
 
     def release(self) -> None:
