@@ -136,7 +136,7 @@ def test_an_optional_package_is_imported_in_one_file(package: str) -> None:
         assert len([p for p in files() if module in set(imports(p))]) == 1
 
 
-@pytest.mark.parametrize("package", ["plotly", "platformdirs", "jinja2", "tomli_w", "rich"])
+@pytest.mark.parametrize("package", ["plotly", "platformdirs", "jinja2", "tomli_w", "rich", "moocore"])
 def test_a_package_for_one_purpose_is_imported_in_one_file(package: str) -> None:
     users = [p for p in files() if any(m.partition(".")[0] == package for m in imports(p))]
     assert len(users) == 1

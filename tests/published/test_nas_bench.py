@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
+from scipy.stats import kendalltau
 
 from netsmith.errors import DataError, TableError
 from netsmith.nn.count import count_plan
@@ -43,6 +45,19 @@ def test_the_cells_are_all_there_and_the_best_is_the_published_one() -> None:
     none = table.rows[(OPERATIONS.index("none"),) * 6]
     assert none["error"] == pytest.approx(max(row["error"] for row in table.rows.values()))
     assert none["latency_ms_pixel3"] > 0
+
+
+@needs_cells
+def test_the_scores_without_training_tell_something_and_may_be_minus_infinity() -> None:
+    pytest.importorskip("pyarrow")
+    table = read_nas_bench_201(CELLS, "cifar100")
+    errors = [row["error"] for row in table.rows.values()]
+    for name in ("naswot", "logsynflow"):
+        column = [table.scores[name][choices] for choices in table.rows]
+        assert not any(map(math.isnan, column))
+        finite = [(score, error) for score, error in zip(column, errors, strict=True) if math.isfinite(score)]
+        assert kendalltau(*zip(*finite, strict=True))[0] < -0.3  # better scores, lesser errors
+    assert -math.inf in table.scores["naswot"].values()
 
 
 def test_what_is_not_such_a_table_is_an_error(tmp_path: Path) -> None:

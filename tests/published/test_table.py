@@ -30,6 +30,19 @@ def test_the_optimum_and_a_trial_are_the_rows() -> None:
         sums.least("latency_ms")
 
 
+def test_the_front_is_that_of_all_rows() -> None:
+    space = CellSpace()
+    pairs = {
+        arch: {"a": float(sum(arch)), "b": float(arch[0] * 9)} for arch in product(*map(range, space.sizes))
+    }
+    pairs |= {(0,) * 6: {"a": 5.0, "b": -1.0}}  # the sums of 1 are beaten by none, whose b is 0 or 9
+    both = PublishedTable("pairs", space, pairs)
+    assert both.front(("a", "b")) == [(1.0, 0.0), (5.0, -1.0)]
+    assert both.front(("a",)) == [(1.0,)]
+    with pytest.raises(TableError, match="no figure 'c'; it has a, b"):
+        both.front(("a", "c"))
+
+
 def test_a_table_must_hold_the_whole_space() -> None:
     with pytest.raises(TableError, match="has 1 archs; its space has 15625"):
         PublishedTable("little", CellSpace(), {(0,) * 6: {"error": 0.0}})

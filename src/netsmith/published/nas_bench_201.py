@@ -13,6 +13,7 @@ from netsmith.spaces.choices import ChoiceSpace
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 DATA_SETS = ("cifar10", "cifar100", "in16")
+SCORES = {"naswot": "naswot_cifar10", "logsynflow": "logsynflow_cifar10"}  # computed on CIFAR-10 alone
 _EDGES = 6
 
 
@@ -35,7 +36,9 @@ def read_nas_bench_201(path: Path, data_set: str = "cifar10") -> PublishedTable:
     """Read the table of one of ``DATA_SETS`` from Parquet with a column ``arch_str``.
 
     The figures: ``error`` (1 - test accuracy after 200 epochs), ``error_12_epochs`` (1 - validation accuracy
-    after 12), ``params``, and the milliseconds ``latency_ms_DEVICE`` of every device. Raises
+    after 12), ``params``, and the milliseconds ``latency_ms_DEVICE`` of every device. The
+    scores without training: ``naswot`` (Mellor et al. 2021; ``-inf`` where it is not defined) and
+    ``logsynflow`` (Cavagnero et al. 2023), on CIFAR-10 for all data sets. Raises
     :class:`TableError` on another data set or table, :class:`netsmith.errors.DataError` on what is not
     Parquet, and :class:`netsmith.errors.MissingExtraError` without pyarrow.
     """
@@ -50,7 +53,8 @@ def _read(path: Path, data_set: str) -> PublishedTable:
             raise ValueError(f"it has {file.metadata.num_rows} rows")
         columns = file.read().to_pydict()
     devices = [name for name in columns if name.startswith("lat_ms_")]
-    rows = {}
+    rows: dict[tuple[int, ...], dict[str, float]] = {}
+    scores: dict[str, dict[tuple[int, ...], float]] = {name: {} for name in SCORES}
     for i, text in enumerate(columns["arch_str"]):
         found = {
             "error": 1 - columns[f"acc200ep_{data_set}_test"][i] / 100,
@@ -59,7 +63,9 @@ def _read(path: Path, data_set: str) -> PublishedTable:
         }
         found |= {f"latency_ms_{name.removeprefix('lat_ms_')}": columns[name][i] for name in devices}
         rows[_choices(text)] = found
-    return PublishedTable(f"nas-bench-201 {data_set}", CellSpace(), rows)
+        for name, column in SCORES.items():
+            scores[name][_choices(text)] = columns[column][i]
+    return PublishedTable(f"nas-bench-201 {data_set}", CellSpace(), rows, scores)
 
 
 def _choices(text: str) -> tuple[int, ...]:
