@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from random import Random
@@ -31,7 +32,7 @@ from netsmith.devices.onnx_runtime import OnnxRuntime
 from netsmith.devices.session import Session, time_here
 from netsmith.errors import ArchError, DeviceError
 from netsmith.export.onnx import write_onnx
-from netsmith.search.searcher import Searcher
+from netsmith.search.searcher import Allowed, Searcher
 from netsmith.spaces.space import BuildableSpace, Space
 from netsmith.trial import Trial
 
@@ -253,27 +254,53 @@ def buildable_contract(space: BuildableSpace) -> None:
         assert after.input_shape == given, f"block {after.key} takes what {before.key} gives"
 
 
-def searcher_contract(make: Callable[[int], Searcher], space: Space, trials: int = 60) -> None:
-    """Check what every searcher promises; ``make(seed)`` makes one that asks for archs of ``space``."""
+def searcher_contract(
+    make: Callable[[int], Searcher],
+    space: Space,
+    trials: int = 60,
+    *,
+    objectives: Sequence[str] = ("error",),
+    allowed: Allowed = lambda arch: True,
+) -> None:
+    """Check what every searcher promises; ``make(seed)`` makes one that asks for archs of ``space``.
 
-    def error(arch: Arch) -> float:
-        return sum(i * code for i, code in enumerate(space.encode(arch)))
+    ``objectives`` are what it minimises, and ``allowed`` what it was told and its draws keep to.
+    """
 
-    def ask_and_tell(seed: int) -> list[Arch]:
+    def check(arch: Arch) -> Arch:
+        space.check(arch)
+        assert allowed(arch), "only what is allowed is asked for"
+        return arch
+
+    def outcome(arch: Arch, number: int) -> Trial:
+        """Every fifth failed; the objectives pull apart, each weighing the code's features in its own way."""
+        if number % 5 == 0:
+            return Trial(arch, {}, "it failed")
+        code = space.encode(arch)
+        weights = (range(start, start + len(code)) for start in range(len(objectives)))
+        sums = [sum(w % 7 * x for w, x in zip(row, code, strict=True)) for row in weights]
+        return Trial(arch, dict(zip(objectives, map(float, sums), strict=True)))
+
+    def ask_and_tell(seed: int, together: int) -> list[Arch]:
+        """Ask for so many at once, and tell of them the last first."""
         searcher, asked = make(seed), []
-        for number in range(trials):
-            arch = searcher.ask()
-            space.check(arch)
-            asked.append(arch)
-            failed = number % 5 == 0
-            figures = {} if failed else {"error": error(arch)}
-            searcher.tell(Trial(arch, figures, "it failed" if failed else ""))
+        for number in range(0, trials, together):
+            under_way = [check(searcher.ask()) for _ in range(together)]
+            asked += under_way
+            for place, arch in reversed(list(enumerate(under_way))):
+                searcher.tell(outcome(arch, number + place))
         return asked
 
-    assert ask_and_tell(0) == ask_and_tell(0), "the same seed asks for the same archs in the same order"
-    assert space.count() < trials or ask_and_tell(0) != ask_and_tell(1), "another seed asks for others"
+    for together in (1, 4):
+        first = ask_and_tell(0, together)
+        assert first == ask_and_tell(0, together), "the same seed asks for the same archs in the same order"
+        assert space.count() < trials or first != ask_and_tell(1, together), "another seed asks for others"
     patient = make(0)
-    for arch in [patient.ask() for _ in range(3)]:  # several may be under way at once
+    for arch in [check(patient.ask()) for _ in range(3)]:
         patient.tell(Trial(arch, {}, "all failed"))
     for _ in range(trials):
-        space.check(patient.ask())  # it goes on although nothing ever succeeded
+        check(patient.ask())  # it goes on although nothing ever succeeded
+    hopeless = make(0)
+    for number in range(trials):  # a figure that is missing or no number is a failure as well
+        figures = dict.fromkeys(objectives[number % 2 :], math.nan)
+        hopeless.tell(Trial(check(hopeless.ask()), figures))

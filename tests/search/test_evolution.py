@@ -12,7 +12,6 @@ from netsmith.search.evolution import Evolution
 from netsmith.search.random import RandomSearch
 from netsmith.search.searcher import Searcher
 from netsmith.spaces.chain import ChainSpace
-from netsmith.testing import searcher_contract
 from netsmith.trial import Trial
 
 EDGES, OPTIONS = 12, 6
@@ -41,10 +40,6 @@ def best_of(searcher: Searcher, losses: list[list[float]], trials: int) -> float
         best = min(best, error)
         searcher.tell(Trial(arch, {"error": error}))
     return best
-
-
-def test_it_passes_the_contract(space: ChainSpace) -> None:
-    searcher_contract(lambda seed: Evolution(space, space.sample, seed, population=10), space)
 
 
 @pytest.mark.parametrize("seed", range(10))

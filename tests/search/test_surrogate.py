@@ -12,7 +12,6 @@ from netsmith.search.evolution import Evolution
 from netsmith.search.searcher import Searcher
 from netsmith.search.surrogate import FIRST, SurrogateSearch
 from netsmith.spaces.chain import ChainSpace
-from netsmith.testing import searcher_contract
 from netsmith.trial import Trial
 
 EDGES, OPTIONS = 6, 4
@@ -45,10 +44,6 @@ def queries(search: Searcher, seed: int, most: int = 150) -> int:
             return number
         search.tell(Trial(arch, {"error": error(arch.choices)}))
     return most
-
-
-def test_it_passes_the_contract(space: ChainSpace) -> None:
-    searcher_contract(lambda seed: SurrogateSearch(space, space.sample, seed), space, FIRST + 10)
 
 
 def test_it_needs_fewer_trials_than_evolution(space: ChainSpace) -> None:

@@ -1,13 +1,14 @@
-"""Regularised evolution (Real et al. 2019, algorithm 1) with crossover, within a budget."""
+"""Regularised evolution (Real et al. 2019, algorithm 1) with crossover, towards an optimum or a front."""
 
 from __future__ import annotations
 
-import math
 from collections import deque
+from collections.abc import Sequence
 from random import Random
 
 from netsmith.arch import Arch
-from netsmith.search.searcher import Allowed, Draw
+from netsmith.pareto import worths
+from netsmith.search.searcher import Allowed, Draw, values
 from netsmith.spaces.space import Space
 from netsmith.trial import Trial
 
@@ -17,8 +18,9 @@ class Evolution:
 
     Asks for ``population`` draws first, then for children of the best of ``tournament`` random members:
     with probability ``crossover`` of two such parents, and always mutated. A child that is not
-    ``allowed`` is drawn anew, ``RETRIES`` times at most, then replaced by a fresh draw. ``objective`` names
-    the figure to minimise.
+    ``allowed`` is drawn anew, ``RETRIES`` times at most, then replaced by a fresh draw. ``objectives``
+    name the figures to minimise; of several, best is what lies in the first front of the population, there
+    in the least crowded place.
     """
 
     RETRIES = 50
@@ -33,13 +35,14 @@ class Evolution:
         population: int = 32,
         tournament: int = 8,
         crossover: float = 0.5,
-        objective: str = "error",
+        objectives: Sequence[str] = ("error",),
     ) -> None:
         self._space, self._draw, self._allowed = space, draw, allowed
         self._rng = Random(seed)
         self._size, self._tournament = population, tournament
-        self._crossover, self._objective = crossover, objective
+        self._crossover, self._objectives = crossover, tuple(objectives)
         self._members: deque[Trial] = deque(maxlen=population)
+        self._worths: list[tuple[int, float]] = []
         self._asked = 0
 
     def ask(self) -> Arch:
@@ -56,6 +59,7 @@ class Evolution:
     def tell(self, trial: Trial) -> None:
         """Add the trial as the youngest member; the oldest leaves a full population."""
         self._members.append(trial)
+        self._worths = worths([values(member, self._objectives) for member in self._members])
 
     def _child(self) -> Arch:
         parent = self._parent()
@@ -66,7 +70,5 @@ class Evolution:
     def _parent(self) -> Arch:
         """The best of a random tournament; among equals the one drawn first."""
         size = min(self._tournament, len(self._members))
-        return min(self._rng.sample(list(self._members), size), key=self._error).arch
-
-    def _error(self, trial: Trial) -> float:
-        return trial.figures.get(self._objective, math.inf) if trial.valid else math.inf
+        drawn = self._rng.sample(range(len(self._members)), size)
+        return self._members[min(drawn, key=self._worths.__getitem__)].arch

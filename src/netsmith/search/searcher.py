@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Container, Sequence
 from random import Random
 from typing import Protocol
 
@@ -24,3 +25,20 @@ class Searcher(Protocol):
 
     def tell(self, trial: Trial) -> None:
         """Learn from a finished trial; one that failed or broke the budget counts as the worst."""
+
+
+def values(trial: Trial, objectives: Sequence[str]) -> tuple[float, ...]:
+    """Return a trial's figures of these names; all infinite where it failed or one is missing or NaN."""
+    found = tuple(trial.figures.get(objective, math.nan) for objective in objectives)
+    usable = trial.valid and not any(map(math.isnan, found))
+    return found if usable else (math.inf,) * len(objectives)
+
+
+def fresh(draw: Draw, asked: Container[Arch], rng: Random, retries: int = 20) -> Arch:
+    """Draw an arch that was not asked, or after so many repeats a repeated one."""
+    arch = draw(rng)
+    for _ in range(retries):
+        if arch not in asked:
+            break
+        arch = draw(rng)
+    return arch
