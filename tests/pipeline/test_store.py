@@ -20,7 +20,7 @@ from netsmith.arch import Arch
 from netsmith.errors import ArchError, MissingExtraError, StoreError
 from netsmith.pipeline import database, store
 from netsmith.pipeline.alive import is_dead, this_worker
-from netsmith.pipeline.store import MAX_SAMPLES, Claim, Contents, Store, decisions_of
+from netsmith.pipeline.store import MAX_SAMPLES, Claim, Contents, Store
 from netsmith.published.nas_bench_macro import macro
 from netsmith.trial import Trial
 
@@ -227,7 +227,7 @@ def test_another_design_of_the_name_is_refused(tmp_path: Path, other: Contents, 
 
 def test_the_decisions_of_a_chain_are_its_blocks(tmp_path: Path) -> None:
     space = macro()
-    decisions = decisions_of(space)
+    decisions = space.decisions
     assert list(decisions)[:2] == ["block 01", "block 02"]
     assert tuple(map(len, decisions.values())) == space.sizes
     kept = Store.open(tmp_path / "it.db", "it", Contents(space.id, decisions, ("error",), ""))

@@ -24,7 +24,6 @@ from netsmith.arch import Arch
 from netsmith.errors import ArchError, StoreError
 from netsmith.pipeline.alive import is_dead, this_worker
 from netsmith.pipeline.database import Row, Study
-from netsmith.spaces.chain import ChainSpace
 from netsmith.trial import Trial
 
 BEAT_S = 10.0
@@ -65,13 +64,6 @@ class Contents:
             "settings": self.settings,
             "decisions": [[name, list(options)] for name, options in self.decisions.items()],
         }
-
-
-def decisions_of(space: ChainSpace) -> dict[str, tuple[str, ...]]:
-    """Return names of a chain's decisions and options: of each edge its place, and its blocks' keys."""
-    return {
-        f"block {i:02}": tuple(block.key for block in options) for i, options in enumerate(space.edges, 1)
-    }
 
 
 class Store:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from netsmith.arch import Arch
 from netsmith.errors import MissingExtraError
 from netsmith.search.searcher import Allowed, Draw, Searcher, values
-from netsmith.spaces.choices import ChoiceSpace
+from netsmith.spaces.space import DecisionSpace
 from netsmith.trial import Trial
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def nsga2(
-    space: ChoiceSpace,
+    space: DecisionSpace,
     draw: Draw,
     seed: int,
     *,
@@ -40,7 +40,7 @@ def nsga2(
 
 
 def tpe(
-    space: ChoiceSpace,
+    space: DecisionSpace,
     draw: Draw,
     seed: int,
     *,
@@ -73,7 +73,7 @@ class _Asking:
         self,
         sampler: BaseSampler,
         first: int,
-        space: ChoiceSpace,
+        space: DecisionSpace,
         draw: Draw,
         seed: int,
         allowed: Allowed,
@@ -85,7 +85,7 @@ class _Asking:
         self._objectives, self._first, self._asked = objectives, first, 0
         self._rng = Random(seed)
         self._decisions: dict[str, BaseDistribution] = {
-            str(i): CategoricalDistribution(range(n)) for i, n in enumerate(space.sizes)
+            str(i): CategoricalDistribution(options) for i, options in enumerate(space.options)
         }
         self._study = _quiet_study(sampler, len(objectives))
         self._under_way: dict[Arch, list[int]] = {}

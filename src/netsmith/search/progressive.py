@@ -34,7 +34,7 @@ Known = Callable[[Arch], Mapping[str, float]]
 class ProgressiveSearch:
     """Asks for the shortest archs, then again and again for the ``width`` most promising that are one longer.
 
-    Of the shortest it asks for all, or draws the greater of ``width`` and ``FIRST`` where they are more.
+    Of the shortest it asks for all, or draws the greater of ``width`` and ``first`` where they are more.
 
     One level is a step of the paper's loop. *Train and mutate*: when the level was told, the ``width``
     best of it become parents, and all their children that are ``allowed`` are considered. *Update and infer*:
@@ -60,6 +60,7 @@ class ProgressiveSearch:
         known: Known = lambda arch: {},
         objectives: Sequence[str] = ("error",),
         width: int = 32,
+        first: int = FIRST,
         allowed: Allowed = lambda arch: True,
     ) -> None:
         if width < 1 or not objectives:
@@ -77,7 +78,7 @@ class ProgressiveSearch:
         if not shortest:
             raise BudgetError("none of the shortest archs is allowed; allow more, or begin with shorter ones")
         Random(seed).shuffle(shortest)
-        self._start(shortest, max(width, FIRST))
+        self._start(shortest, max(width, first))
 
     def ask(self) -> Arch:
         """Return the next of the level, or of what is next best while the level is under way."""

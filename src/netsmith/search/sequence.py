@@ -6,7 +6,8 @@ matter, and has room for a sequence that is better or worse than any so far.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
@@ -61,12 +62,13 @@ class LstmSurrogate:
         optimizer = torch.optim.AdamW(self._net.parameters(), self._rate, weight_decay=self._decay)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self._steps)
         tokens, lengths = _padded(sequences)
-        for _ in range(self._steps):
-            optimizer.zero_grad()
-            loss = nn.functional.mse_loss(self._net(tokens, lengths), target)
-            torch.autograd.backward(loss)
-            optimizer.step()
-            schedule.step()
+        with _one_thread():
+            for _ in range(self._steps):
+                optimizer.zero_grad()
+                loss = nn.functional.mse_loss(self._net(tokens, lengths), target)
+                torch.autograd.backward(loss)
+                optimizer.step()
+                schedule.step()
         missed = self._mean(sequences) - np.asarray(values, float)
         self._missed = float(np.sqrt(np.mean(missed**2)))
 
@@ -99,6 +101,17 @@ class _Recurrent(nn.Module):
         states, _ = self.lstm(self.embed(tokens))
         last = states[torch.arange(len(tokens)), lengths - 1]
         return torch.sigmoid(self.head(last)).squeeze(1)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Steps so small wait longer for a second thread than it works, on a busy machine a hundred times."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _padded(sequences: Sequence[Tokens]) -> tuple[Tensor, Tensor]:

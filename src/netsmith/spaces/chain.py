@@ -71,6 +71,11 @@ class ChainSpace(ChoiceSpace):
         """How many options each edge has."""
         return tuple(map(len, self.edges))
 
+    @property
+    def decisions(self) -> dict[str, tuple[str, ...]]:
+        """Each edge by its place, and the keys of its options."""
+        return {f"block {i:02}": tuple(b.key for b in options) for i, options in enumerate(self.edges, 1)}
+
     def plan(self, arch: Arch) -> Plan:
         """Return the stem, the chosen blocks and the head."""
         self.check(arch)

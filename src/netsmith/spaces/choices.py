@@ -24,6 +24,11 @@ class ChoiceSpace(ABC):
     def sizes(self) -> tuple[int, ...]:
         """How many options each decision has."""
 
+    @property
+    def options(self) -> tuple[range, ...]:
+        """The values that each decision may take: 0 and up."""
+        return tuple(map(range, self.sizes))
+
     def count(self) -> int:
         """How many archs there are, exactly."""
         return math.prod(self.sizes)

@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from functools import cached_property
+from itertools import takewhile
 from math import log2, prod
 from random import Random
 
@@ -61,6 +62,11 @@ class DenseSpace:
         return (len(NORMS), len(CONVS)) * self.depth
 
     @property
+    def decisions(self) -> dict[str, tuple[str, ...]]:
+        """Each layer of a cell by its number, and what it may be; "-" is none."""
+        return {f"layer {i + 1}": ("-", *(NORMS, CONVS)[i % 2]) for i in range(len(self.sizes))}
+
+    @property
     def vocabulary(self) -> int:
         """Nine: the norms are 1..3 and the convolutions 4..9."""
         return len(NORMS) + len(CONVS)
@@ -69,9 +75,15 @@ class DenseSpace:
         """How many archs there are, exactly: the cells of every length."""
         return sum(prod(self.sizes[:length]) for length in self._lengths)
 
+    @property
+    def options(self) -> tuple[range, ...]:
+        """What each place of a cell may hold; 0, where the cell may end, is none."""
+        return tuple(range(int(i < _SHORTEST), size + 1) for i, size in enumerate(self.sizes))
+
     def arch(self, layers: Sequence[int]) -> Arch:
-        """Return the arch of these layers, each by its number, checked."""
-        arch = self._padded(tuple(layers))
+        """Return the arch of these layers, each by its number, up to the first 0; checked."""
+        kept = tuple(takewhile(bool, layers))
+        arch = self._padded(kept)
         self.check(arch)
         return arch
 

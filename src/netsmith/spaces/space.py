@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from random import Random
 from typing import Protocol
 
@@ -43,8 +43,23 @@ class Space(Protocol):
         """Raise :class:`netsmith.errors.ArchError` unless ``arch`` is a point of this space."""
 
 
-class BuildableSpace(Space, Protocol):
+class DecisionSpace(Space, Protocol):
+    """A space that can be told decision by decision, each by itself: every combination is some arch."""
+
+    @property
+    def options(self) -> Sequence[Sequence[int]]:
+        """The values that each decision may take, in the order of :attr:`Arch.choices`."""
+
+    def arch(self, choices: tuple[int, ...]) -> Arch:
+        """Return the arch of a combination; several may be of one."""
+
+
+class BuildableSpace(DecisionSpace, Protocol):
     """A space whose archs can be built, and not only be looked up."""
+
+    @property
+    def decisions(self) -> Mapping[str, Sequence[str]]:
+        """The name of each number of :attr:`Arch.choices`, in their order, and of each of its values."""
 
     def plan(self, arch: Arch) -> Plan:
         """Return the blocks that ``arch`` stands for."""
