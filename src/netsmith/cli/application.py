@@ -8,9 +8,11 @@ import typer
 
 import netsmith
 from netsmith.cli.agent import agent
+from netsmith.cli.compare import compare
 from netsmith.cli.design import design
 from netsmith.cli.devices import devices
 from netsmith.cli.measure import measure
+from netsmith.cli.pick import pick
 from netsmith.cli.predict import predict
 from netsmith.cli.profile import profile
 from netsmith.cli.report import report
@@ -22,7 +24,7 @@ application = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (design, measure, predict, devices, profile, report, agent):
+for command in (design, pick, compare, measure, predict, devices, profile, report, agent):
     application.command()(command)
 
 

@@ -40,13 +40,26 @@ def design(
     seed: Annotated[int | None, typer.Option(help="the same seed gives the same archs")] = None,
     out: Annotated[Path | None, typer.Option(help="folder of the design; runs/NAME where not given")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with any of these settings")] = None,
-    space: Annotated[str | None, typer.Option(help="the set of architectures: mbconv")] = None,
+    space: Annotated[str | None, typer.Option(help="the set of architectures: mbconv, dense")] = None,
     width: Annotated[
         float | None, typer.Option(help="width of the space; fitted to the budget otherwise")
     ] = None,
     strategy: Annotated[
         str | None,
-        typer.Option(help="how to search: proxyless, or the supernet by random, evolution, local, surrogate"),
+        typer.Option(help="proxyless; dpp; or random, evolution, local, surrogate, nsga2, tpe"),
+    ] = None,
+    objectives: Annotated[
+        str | None, typer.Option(help="what a front is of, such as error,latency,size")
+    ] = None,
+    judge: Annotated[
+        str | None, typer.Option(help="how archs are judged: supernet, training (each for a short while)")
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(help="where trials are kept, a file or an address such as postgresql://HOST/DB"),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="how many such designs, each with its own --out, share the storage")
     ] = None,
     update: Annotated[str | None, typer.Option(help="of path probabilities: gradient, reinforce")] = None,
     weights: Annotated[str | None, typer.Option(help="of the supernet: shared, own")] = None,
@@ -71,7 +84,9 @@ def design(
         "data": data, "device": device, "latency": latency, "memory": memory,
         "activations": activations, "size": size_, "macs": macs, "params": params,
         "budget": budget, "seed": seed, "space": space, "width": width,
-        "strategy": strategy, "update": update, "weights": weights, "start": start,
+        "strategy": strategy, "objectives": objectives, "judge": judge,
+        "storage": storage, "workers": workers,
+        "update": update, "weights": weights, "start": start,
         "baselines": baselines, "augment": augment, "image_size": image_size, "test": test,
         "skip_bad": skip_bad, "search_epochs": search_epochs, "threads": threads, "epochs": epochs,
     }  # fmt: skip
@@ -102,15 +117,15 @@ def design(
         print_json(results[0] if len(results) == 1 else results)
     else:
         for answer in answers:
-            _show(answer.result, answer.folder)
+            show(answer.result, answer.folder / "report.html")
         _show_matrix(results[0].get("matrix", []))
     if not all(answer.budget_met for answer in answers):
         raise typer.Exit(BUDGET_MISSED)
 
 
-def _show(result: dict[str, Any], folder: Path) -> None:
-    """Print the answer beside its baselines."""
-    networks = {"this design": result, **result["baselines"]}
+def show(result: dict[str, Any], report: Path, name: str = "this design") -> None:
+    """Print an answer beside its baselines, and where its report is."""
+    networks = {name: result, **result.get("baselines", {})}
     rows = [
         [
             name,
@@ -130,7 +145,7 @@ def _show(result: dict[str, Any], folder: Path) -> None:
         typer.echo(f"budget met {how} {result['device']}: {limits}")
     else:
         typer.echo(f"BUDGET MISSED ({limits}): {'; '.join(result['reasons'])}")
-    typer.echo(f"report: {folder / 'report.html'}")
+    typer.echo(f"report: {report}")
 
 
 def _show_matrix(matrix: list[dict[str, Any]]) -> None:

@@ -1,24 +1,28 @@
-"""The networks that a design must beat: MobileNetV2 at several widths, and the best random arch."""
+"""The networks that a design must beat: MobileNetV2, CondenseNet, and the best random arch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from random import Random
 
 from netsmith.arch import Arch
 from netsmith.errors import BudgetError
+from netsmith.pipeline.choose import Chooser
 from netsmith.pipeline.finish import Finished, finish
 from netsmith.pipeline.reach import figures
-from netsmith.pipeline.seek import Chooser
 from netsmith.pipeline.tabled import TableDevice
 from netsmith.pipeline.work import Work
+from netsmith.plan import Plan
 from netsmith.search.random import RandomSearch
+from netsmith.spaces.condensenet import condensenet
 from netsmith.spaces.mobilenetv2 import mobilenetv2
 from netsmith.train import Recipe
 
 WIDTHS = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.4)
 # Where one alone is trained it should be as wide as a design may be.
 FINE_WIDTHS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.75, 0.9, 1.0, 1.2, 1.4)
+GROWTHS = (4, 8, 12, 16, 24, 32)
 RANDOM_ARCHS = 8
 # Random archs are drawn near the limit: what is far under it wastes the budget, and would be a straw man.
 NEAR = 0.85
@@ -26,20 +30,23 @@ NEAR = 0.85
 
 def baselines(work: Work, chooser: Chooser, recipe: Recipe) -> Iterator[Finished]:
     """Train the baselines that the settings ask for, by the design's own recipe."""
-    asked = work.settings.baselines
-    if asked == "none":
+    if work.settings.baselines == "none":
         return
+    yield from mobilenets(work, recipe)
+    arch = _best_random(work, chooser)
+    if arch is not None:
+        work.progress.stage("Baseline random")
+        plan = chooser.search.space.plan(arch)
+        yield finish(work, "random", "random", plan, recipe, arch=arch, start=chooser.start(arch))
+
+
+def mobilenets(work: Work, recipe: Recipe) -> Iterator[Finished]:
+    """Train the MobileNetV2 of the widths that the settings ask for."""
     for width in mobilenet_widths(work):
         name = f"mobilenetv2-{width:g}"
         work.progress.stage(f"Baseline {name}")
         plan = mobilenetv2(work.splits.input_shape, work.splits.classes, width)
         yield finish(work, name, "mobilenetv2", plan, recipe, arch=None, start=None)
-    arch = _best_random(work, chooser)
-    if arch is not None:
-        work.progress.stage("Baseline random")
-        start = chooser.search.extract(arch) if work.settings.start == "supernet" else None
-        plan = chooser.search.space.plan(arch)
-        yield finish(work, "random", "random", plan, recipe, arch=arch, start=start)
 
 
 def mobilenet_widths(work: Work) -> list[float]:
@@ -60,16 +67,37 @@ def mobilenet_widths(work: Work) -> list[float]:
     if asked == "full" or not plans:
         return list(plans)
 
-    def choose() -> dict[str, float]:
-        chosen = min(plans)
-        for width, plan in plans.items():
-            found = figures(plan, work.bench)
-            if any(found[name] > aim for name, aim in work.aims.items() if name in found):
-                break
-            chosen = width
-        return {"width": chosen}
+    return [work.once("baseline", partial(_widest, work, plans))["width"]]
 
-    return [work.once("baseline", choose)["width"]]
+
+def condensenets(work: Work, recipe: Recipe) -> Iterator[Finished]:
+    """Train the CondenseNets that the settings ask for: layers as in the dense space, of several growths."""
+    asked, splits = work.settings.baselines, work.splits
+    if asked == "none":
+        return
+    layers = [stage.layers for stage in work.dense_stages()]
+    plans: dict[float, Plan] = {
+        growth: condensenet(
+            splits.input_shape, splits.classes, layers, [growth * 2**i for i in range(len(layers))]
+        )
+        for growth in GROWTHS
+    }
+    chosen = [work.once("condensenet", partial(_widest, work, plans))["width"]]
+    for growth in plans if asked == "full" else chosen:
+        name = f"condensenet-{growth:g}"
+        work.progress.stage(f"Baseline {name}")
+        yield finish(work, name, "condensenet", plans[growth], recipe, arch=None, start=None)
+
+
+def _widest(work: Work, plans: Mapping[float, Plan]) -> dict[str, float]:
+    """The widest of plans, given from the narrowest up, within the design's aims; else the narrowest."""
+    chosen = min(plans)
+    for width, plan in plans.items():
+        found = figures(plan, work.bench)
+        if any(found[name] > aim for name, aim in work.aims.items() if name in found):
+            break
+        chosen = width
+    return {"width": chosen}
 
 
 def _best_random(work: Work, chooser: Chooser) -> Arch | None:

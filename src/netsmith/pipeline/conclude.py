@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from safetensors.torch import save as write_safetensors
 
 import netsmith
 from netsmith import pareto
+from netsmith.budget import Budget
 from netsmith.devices.measure import Latency
 from netsmith.latency.model import LatencyModel
 from netsmith.pipeline.finish import Finished, broken_limits, input_description, report_figures
-from netsmith.pipeline.reach import Reach
 from netsmith.pipeline.tabled import TableDevice
 from netsmith.pipeline.work import Work
-from netsmith.spaces.chain import ChainSpace
+from netsmith.plan import Plan
+from netsmith.spaces.space import BuildableSpace
 from netsmith.trial import Trial
 
 FINAL_LIMIT_S = 40.0
@@ -26,25 +27,56 @@ NOTABLE_LOSS = 0.01
 
 def conclude(
     work: Work,
-    space: ChainSpace,
-    model: LatencyModel,
-    reach: Reach,
+    space: BuildableSpace,
+    width: float,
+    model: LatencyModel | None,
     networks: list[Finished],
     reasons: list[str],
 ) -> None:
     """Measure all networks in one run, read the test part, and write the files of the answer.
 
     The design's latency is by the samples of this run and of those that verified it after its training.
+    ``model`` predicts latencies, where the design had use for one.
     """
-    splits, asked = work.splits, work.settings
     models = {network.name: network.model for network in networks}
     latencies = work.bench.time_files(models, limit_s=FINAL_LIMIT_S)
     design, *others = networks
     verified = work.journal.last("verified", name=design.name)
     if verified is not None:
         latencies[design.name] = latencies[design.name].pooled(Latency.from_dict(verified["latency"]))
-    figures = report_figures(work, design, latencies[design.name], model.predict(design.plan))
-    broken = broken_limits(work, figures)
+    result = {
+        **answer_of(work, space, width, design, latencies[design.name], model, work.budget, reasons),
+        **_seconds(work),
+        "baselines": {
+            network.name: report_figures(
+                work, network, latencies[network.name], _predicted(model, network.plan)
+            )
+            for network in others
+        },
+        "front": _front(work, space),
+        "command": work.journal.all("started")[0]["command"],
+        "warnings": [record["text"] for record in work.journal.all("warning")],
+    }
+    write_answer(work, space, model, design, result)
+    work.journal.write("result", digest=design.arch.digest if design.arch else "")
+
+
+def answer_of(
+    work: Work,
+    space: BuildableSpace,
+    width: float,
+    network: Finished,
+    latency: Latency,
+    model: LatencyModel | None,
+    budget: Budget,
+    reasons: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return what ``result.json`` says of a network that is handed over; warn of what its user should know.
+
+    ``reasons`` say why it does not keep ``budget``, as far as that is known before its own figures.
+    """
+    figures = report_figures(work, network, latency, _predicted(model, network.plan))
+    broken = broken_limits(budget, figures)
     reasons = list(dict.fromkeys([*reasons, *([broken] if broken else [])]))
     lost = figures["accuracy"] - figures["accuracy_exported"]
     if lost > NOTABLE_LOSS:
@@ -52,53 +84,52 @@ def conclude(
             f"the exported file, in {work.bench.device.precision}, classifies {100 * lost:.1f} points fewer "
             "test images right than the trained network did"
         )
-    if latencies[design.name].wide:
+    if latency.wide:
         work.warn(
             "the machine was restless: the latency's interval stayed wider than 1 % of it; "
             "measure again when it is quiet"
         )
-    result = {
+    asked, device = work.settings, work.bench.device
+    return {
         "netsmith": netsmith.__version__,
-        "exported": f"model{work.bench.device.suffix}",
+        "exported": f"model{device.suffix}",
         "space": space.id,
-        "strategy": asked.strategy,
-        "device": work.bench.device.name,
-        "device_fingerprint": work.bench.device.fingerprint(),
-        "latency_is": "looked up" if isinstance(work.bench.device, TableDevice) else "measured",
+        "strategy": asked.way.strategy,
+        "judge": asked.way.judge,
+        "objectives": list(asked.figures),
+        "device": device.name,
+        "device_fingerprint": device.fingerprint(),
+        "latency_is": "looked up" if isinstance(device, TableDevice) else "measured",
         "seed": asked.seed,
-        "width": reach.width,
+        "width": width,
         **figures,
-        "latency_budget_ms": work.budget.latency_ms,
-        "budget": work.budget.limits(),
+        "latency_budget_ms": budget.latency_ms,
+        "budget": budget.limits(),
         "budget_met": not reasons,
         "reasons": reasons,
-        **_seconds(work),
-        "train_seconds": design.train_seconds,
-        "baselines": {
-            network.name: report_figures(
-                work, network, latencies[network.name], model.try_predict(network.plan)
-            )
-            for network in others
-        },
-        "front": _front(work),
-        "label_names": list(splits.label_names),
-        "test_images": len(splits.test),
-        "command": work.journal.all("started")[0]["command"],
-        "warnings": [record["text"] for record in work.journal.all("warning")],
+        "label_names": list(work.splits.label_names),
+        "test_images": len(work.splits.test),
     }
-    _write_files(work, space, model, design, result)
 
 
-def _write_files(
-    work: Work, space: ChainSpace, model: LatencyModel, design: Finished, result: Mapping[str, Any]
+def write_answer(
+    work: Work,
+    space: BuildableSpace,
+    model: LatencyModel | None,
+    design: Finished,
+    result: Mapping[str, Any],
+    place: str = ".",
 ) -> None:
-    """Write the network, what describes it, and last the result, whose presence says that all is there."""
+    """Write the network, what describes it, and last the result, whose presence says that all is there.
+
+    ``place`` is a folder inside that of the design.
+    """
     splits, folder = work.splits, work.folder
     described = {
         "arch": None if design.arch is None else design.arch.to_dict(),
         "plan": design.plan.to_list(),
-        "latency_ms": list(model.shares(design.plan)),
-        "edges": [[block.key for block in options] for options in space.edges],
+        "latency_ms": [] if model is None else list(model.shares(design.plan)),
+        "edges": [[block.key for block in options] for options in getattr(space, "edges", ())],
         "input_shape": list(splits.input_shape),
         "mean": list(splits.mean),
         "std": list(splits.std),
@@ -106,29 +137,34 @@ def _write_files(
     }
     labels = {"labels": list(splits.label_names), "input": input_description(work)}
     weights = {name: value.contiguous() for name, value in design.module.state_dict().items()}
-    folder.write_json("arch.json", described)
-    folder.write_json("labels.json", labels)
-    folder.write_bytes("model.safetensors", write_safetensors(weights))
-    folder.write_bytes(f"model{work.bench.device.suffix}", design.model)
-    folder.write_json("result.json", result)
-    work.journal.write("result", digest=design.arch.digest if design.arch else "")
+    folder.write_json(f"{place}/arch.json", described)
+    folder.write_json(f"{place}/labels.json", labels)
+    folder.write_bytes(f"{place}/model.safetensors", write_safetensors(weights))
+    folder.write_bytes(f"{place}/model{work.bench.device.suffix}", design.model)
+    folder.write_json(f"{place}/result.json", result)
 
 
-def _front(work: Work) -> list[dict[str, Any]]:
-    """The measured trials that nothing measured beats in both error and latency, fastest first."""
+def _predicted(model: LatencyModel | None, plan: Plan) -> float | None:
+    return None if model is None else model.try_predict(plan)
+
+
+def _front(work: Work, space: BuildableSpace) -> list[dict[str, Any]]:
+    """The measured trials that nothing measured beats in every objective and latency, fastest first."""
     records = work.journal.all("trial", stage="measure")
     trials = list({r["digest"]: Trial.from_dict(r["trial"]) for r in records}.values())
-    trials = [t for t in trials if "error" in t.figures and "latency_ms" in t.figures]
-    kept = pareto.front([(t.figures["error"], t.figures["latency_ms"]) for t in trials])
+    names = dict.fromkeys((*work.settings.figures, "latency_ms"))
+    trials = [t for t in trials if all(name in t.figures for name in names)]
+    kept = pareto.front([[t.figures[name] for name in names] for t in trials])
     return [
         {
             "arch": trial.arch.to_dict(),
             "digest": trial.arch.digest,
             "latency_ms": trial.figures["latency_ms"],
-            "latency_ms_predicted": trial.figures["latency_ms_predicted"],
+            "latency_ms_predicted": trial.figures.get("latency_ms_predicted"),
             "validation_accuracy": 1 - trial.figures["error"],
             "figures": dict(trial.figures),
             "reason": trial.reason,
+            "plan": space.plan(trial.arch).to_list(),
         }
         for trial in sorted((trials[i] for i in kept), key=lambda t: t.figures["latency_ms"])
     ]

@@ -12,36 +12,34 @@ import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import fields
-from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from netsmith.devices.measure import Latency
 from netsmith.latency.model import LatencyModel
 from netsmith.latency.profile import profile
 from netsmith.nn.runtime import keep_memory
 from netsmith.pipeline.answer import Design
 from netsmith.pipeline.baselines import baselines, mobilenet_widths
+from netsmith.pipeline.choose import Chooser
 from netsmith.pipeline.conclude import conclude
-from netsmith.pipeline.finish import Finished, broken_limits, finish, training_recipe
+from netsmith.pipeline.deliver import train_best
+from netsmith.pipeline.finish import training_recipe
 from netsmith.pipeline.folder import DesignFolder
 from netsmith.pipeline.progress import Progress, Silent
 from netsmith.pipeline.reach import Reach, fit_width
-from netsmith.pipeline.seek import Chooser, Quest, binding_costs, run_search, trial_step
+from netsmith.pipeline.seek import Quest, binding_costs, run_search, trial_step
 from netsmith.pipeline.settings import Settings, joined
 from netsmith.pipeline.tabled import TableDevice
+from netsmith.pipeline.trained import trained_design
 from netsmith.pipeline.work import Work
 from netsmith.report import write_report
 from netsmith.spaces.chain import ChainSpace
 from netsmith.spaces.mobilenetv2 import mobilenetv2
 from netsmith.supernet.search import ProxylessSearch
 from netsmith.train import fastest_threads
-from netsmith.trial import Trial
-
-ATTEMPTS = 3
 
 
 def run(settings: Settings, out: Path, *, source: Any = None, progress: Progress | None = None) -> Design:
@@ -67,7 +65,10 @@ def begin(work: Work, asked: Sequence[Settings], out: Path) -> None:
 
 
 def _design(work: Work) -> None:
-    """Everything from the reach of the space to the result."""
+    """Everything from the images to the result."""
+    if work.settings.way.judge == "training":
+        trained_design(work)
+        return
     quest = quest_of(work)
     work.progress.stage("Searching")
     answer(quest, run_search([quest]))
@@ -75,12 +76,7 @@ def _design(work: Work) -> None:
 
 def quest_of(work: Work) -> Quest:
     """Return what to search for: everything up to the search, read from the journal where it is known."""
-    work.progress.stage("Reading the images")
-    splits = work.splits
-    if splits.skipped:
-        number = len(splits.skipped)
-        were = "image was" if number == 1 else "images were"
-        work.warn(f"{number} {were} skipped; the report lists them")
+    work.read_images()
     if isinstance(work.bench.device, TableDevice):
         work.warn(
             f"nothing is measured on this device: every latency is what {work.bench.device.name} says. "
@@ -108,11 +104,10 @@ def answer(quest: Quest, search: ProxylessSearch, number: int = 0) -> None:
     work.progress.stage("Choosing among the best paths")
     chooser = Chooser(quest, search, number)
     ranked = chooser.choose()
-    networks, reasons = _train(work, chooser, quest.space, ranked)
-    best = networks[0]
-    networks += list(baselines(work, chooser, training_recipe(work, best.plan)))
+    best, reasons = train_best(work, ranked, chooser.measured(), quest.space.plan, chooser.start)
+    networks = [best, *baselines(work, chooser, training_recipe(work, best.plan))]
     work.progress.stage("Measuring everything")
-    conclude(work, quest.space, quest.model, quest.reach, networks, reasons)
+    conclude(work, quest.space, quest.reach.width, quest.model, networks, reasons)
 
 
 def _fit(work: Work) -> Reach:
@@ -169,53 +164,6 @@ def _profile(work: Work, space: ChainSpace) -> LatencyModel:
     )
     work.progress.say(model.heldout.describe())
     return model
-
-
-def _train(
-    work: Work, chooser: Chooser, space: ChainSpace, ranked: list[Trial]
-) -> tuple[list[Finished], list[str]]:
-    """Train the best trial that keeps the budget after training too; say what was broken where none does."""
-    reasons: list[str] = []
-    if not ranked:
-        reasons = ["no arch that was measured keeps the budget; this is the closest"]
-        measured = [Trial.from_dict(r["trial"]) for r in work.journal.all("trial", stage="measure")]
-        limits = work.budget.limits()
-        ranked = sorted(
-            measured or [chooser.score(chooser.open.cheapest())],
-            key=lambda t: max((t.figures.get(n, 0) / limit for n, limit in limits.items()), default=0),
-        )[:1]
-    for attempt, trial in enumerate(ranked[:ATTEMPTS]):
-        name = "design" if attempt == 0 else f"design-{attempt + 1}"
-        work.progress.stage("Training the network" if attempt == 0 else "Training the next best")
-        plan = space.plan(trial.arch)
-        start = chooser.search.extract(trial.arch) if work.settings.start == "supernet" else None
-        network = finish(
-            work, name, "design", plan, training_recipe(work, plan), arch=trial.arch, start=start
-        )
-        record = work.once("verified", partial(_verify, work, network), name=name)
-        if not record["broken"] or attempt == len(ranked[:ATTEMPTS]) - 1:
-            return [network], [*reasons, *([record["broken"]] if record["broken"] else [])]
-        work.warn(f"{name} as trained and measured has {record['broken']}; training the next best")
-    raise AssertionError("unreachable: the last attempt always returns")
-
-
-def _verify(work: Work, network: Finished) -> dict[str, Any]:
-    """Measure the trained, exported network: this decides whether it may be handed over.
-
-    One that seems over the limit is measured again, and both count: training another costs far more.
-    """
-
-    def measured() -> Latency:
-        return work.bench.time_files({network.name: network.model})[network.name]
-
-    def broken(latency: Latency) -> str:
-        figures = {"latency_ms": latency.median_ms, "size_bytes": len(network.model)}
-        return broken_limits(work, figures)
-
-    latency = measured()
-    if broken(latency):
-        latency = latency.pooled(measured())
-    return {"broken": broken(latency), "latency": latency.to_dict()}
 
 
 def command_of(asked: Sequence[Settings], out: Path) -> str:

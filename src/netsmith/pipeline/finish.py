@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from netsmith.arch import Arch
+from netsmith.budget import Budget
 from netsmith.data import batch_generator, mix
 from netsmith.devices.measure import Latency
 from netsmith.nn.count import count_plan
@@ -142,10 +143,9 @@ def report_figures(
     }
 
 
-def broken_limits(work: Work, figures: Mapping[str, Any]) -> str:
+def broken_limits(budget: Budget, figures: Mapping[str, Any]) -> str:
     """Say which limits the measured ``figures`` break, or return ``""``."""
-    names = work.budget.limits()
-    return work.budget.broken({name: figures[name] for name in names if figures.get(name) is not None})
+    return budget.broken({name: figures[name] for name in budget.limits() if figures.get(name) is not None})
 
 
 def export_network(work: Work, module: Network, name: str) -> bytes:

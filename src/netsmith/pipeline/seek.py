@@ -1,49 +1,33 @@
-"""Searching: the supernet trained, then archs derived, scored on validation and measured."""
+"""Searching: what one device asks of a search, and the supernet trained for all that ask."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
 import torch
 
-from netsmith.arch import Arch
 from netsmith.costs import Costs
-from netsmith.data import batch_generator
 from netsmith.devices.device import WEIGHT_BYTES
-from netsmith.errors import BudgetError
 from netsmith.latency.model import LatencyModel
 from netsmith.nn.count import count_plan
 from netsmith.nn.network import Network
-from netsmith.nn.preprocess import Normalize
 from netsmith.pipeline.reach import Reach, shallow
-from netsmith.pipeline.strategy import EVALUATIONS, search_archs
-from netsmith.pipeline.work import EVALUATION_BATCH, SEARCH_BATCH, Work
+from netsmith.pipeline.work import SEARCH_BATCH, Work
 from netsmith.plan import Block, Plan
 from netsmith.search.additive import AdditiveCost
 from netsmith.spaces.chain import ChainSpace
-from netsmith.supernet.derive import OpenPaths, derive
 from netsmith.supernet.objective import PathCosts
 from netsmith.supernet.paths import Paths
 from netsmith.supernet.recipe import SearchRecipe
 from netsmith.supernet.search import ProxylessSearch, SearchEpoch
-from netsmith.train import Evaluation, evaluate, fit_recipe, place, recalibrate
-from netsmith.trial import Trial
+from netsmith.train import fit_recipe, place
 
-SCORED = {"quick": 12, "standard": 32, "thorough": 96}
-MEASURED = 5
-CALIBRATION_BATCHES = 8
-SCORING_IMAGES = 4000
-ROUNDS = 4
 WARMUP_SHARE = 0.4
 # The search aims a little below the limit, since a prediction is not a measurement, and two measurements
 # of one network differ by about as much.
 MARGIN = 0.98
-# What is far under the limit is passed over: on a supernet that learned for a short while small archs look
-# better than they are, and what the budget allows in the end pays.
-LEAST_USE = 0.95
 
 
 @dataclass(frozen=True)
@@ -77,7 +61,7 @@ def search_recipe(quests: Sequence[Quest]) -> tuple[SearchRecipe, int]:
         macs += int(counted.expected(paths.probabilities().detach())) // len(quests)
     fitted = fit_recipe(len(work.splits.train), macs, asked.budget, epochs=asked.search_epochs)
     epochs = max(2, fitted.epochs)
-    warmup = max(1, round(WARMUP_SHARE * epochs)) if asked.strategy == "proxyless" else epochs
+    warmup = max(1, round(WARMUP_SHARE * epochs)) if asked.way.strategy == "proxyless" else epochs
     recipe = SearchRecipe(
         epochs=epochs,
         warmup_epochs=warmup,
@@ -150,141 +134,6 @@ def run_search(quests: Sequence[Quest]) -> ProxylessSearch:
         on_epoch=on_epoch,
     )
     return search
-
-
-class Chooser:
-    """Finds archs that keep the budget by measurement, and ranks them by accuracy on validation."""
-
-    def __init__(self, quest: Quest, search: ProxylessSearch, number: int = 0) -> None:
-        """Choose among the paths of the aim ``number`` of ``search``, which is that of the quest."""
-        work = self.work = quest.work
-        self.search, self.figure, self.target = search, quest.figure, quest.target
-        self.paths = search.aims[number].paths
-        self.costs, self.latency = AdditiveCost(*quest.costs), AdditiveCost(*quest.latency)
-        self.open = OpenPaths(self.paths, self.costs)
-        self._normalize = Normalize(work.splits.mean, work.splits.std)
-        splits = work.splits
-        images = splits.validation
-        if len(images) > SCORING_IMAGES:
-            order = torch.randperm(len(images), generator=batch_generator(0, "scoring"))
-            images = images.subset(order[:SCORING_IMAGES])
-        self._validation = work.loader(images, EVALUATION_BATCH, shuffle=False)
-        self._calibration = work.loader(splits.train, EVALUATION_BATCH, salt=3)
-
-    def choose(self) -> list[Trial]:
-        """Return the measured trials that keep the budget, best first; none where none was found.
-
-        Those that keep it with room to spare come before those that another measurement may find over it.
-        Where everything measured misses the budget, the search goes on tighter by as much as it missed.
-        """
-        limit = self.target
-        for round_number in range(ROUNDS):
-            try:
-                archs = self._derive(limit, round_number)
-            except BudgetError:
-                break
-            scored = sorted((self.score(arch) for arch in archs), key=lambda t: t.figures["error"])
-            measured = self.measure([trial for trial in scored if trial.valid][:MEASURED])
-            kept = [trial for trial in measured if trial.valid]
-            if kept:
-                return sorted(kept, key=lambda t: (self._close(t), t.figures["error"]))
-            limit *= 0.99 * self._overshoot(measured)
-        return []
-
-    def score(self, arch: Arch, stage: str = "derive") -> Trial:
-        """Return the trial of ``arch`` with its counts and its validation error on the supernet's weights."""
-        known = self._known(stage, arch)
-        if known is not None:
-            return known
-        plan, started = self.search.space.plan(arch), time.perf_counter()
-        counts = count_plan(plan)
-        figures = {
-            "latency_ms_predicted": self.latency.of(arch.choices),
-            "macs": float(counts.macs),
-            "params": float(counts.params),
-            "size_bytes": float(counts.params * WEIGHT_BYTES[self.work.bench.device.precision]),
-        }
-        reason = self.work.budget.broken(figures)
-        if not reason:
-            figures["error"] = 1 - self._evaluate(arch).accuracy
-        return self._write(stage, Trial(arch, figures, reason), time.perf_counter() - started)
-
-    def measure(self, trials: Sequence[Trial]) -> list[Trial]:
-        """Return the trials with their measured latency and size, exported with untrained weights."""
-        known = {t.arch: self._known("measure", t.arch) for t in trials}
-        missing = [t for t in trials if known[t.arch] is None]
-        device = self.work.bench.device
-        shape = self.work.splits.input_shape
-        models = {t.arch.digest: device.export(self._exportable(t.arch), shape, input_type="uint8")
-                  for t in missing}  # fmt: skip
-        latencies = self.work.bench.time_files(models) if missing else {}
-        for trial in missing:
-            latency = latencies[trial.arch.digest]
-            figures = {
-                **trial.figures,
-                "latency_ms": latency.median_ms,
-                "size_bytes": float(len(models[trial.arch.digest])),
-            }
-            if self.work.budget.peak_bytes is not None:
-                used = device.footprint(models[trial.arch.digest])
-                figures["peak_bytes"] = float(used.peak_bytes)
-            # The upper end of the interval: a median that is within only by luck is not within.
-            doubted = {**figures, "latency_ms": latency.interval_ms[1]}
-            known[trial.arch] = self._write(
-                "measure", Trial(trial.arch, figures, self.work.budget.broken(doubted)), 0.0
-            )
-        return [cast(Trial, known[t.arch]) for t in trials]
-
-    def _derive(self, limit: float, round_number: int) -> list[Arch]:
-        asked = self.work.settings
-        number, seed = SCORED[asked.budget], asked.seed * 1009 + round_number
-        if asked.strategy != "proxyless":
-            return self._searched(limit, seed)[:number]
-        return derive(self.paths, self.costs, limit, number, seed, least_use=LEAST_USE)
-
-    def _searched(self, limit: float, seed: int) -> list[Arch]:
-        """Return the archs that a searcher had judged, best first."""
-        asked = self.work.settings
-        evaluations, limits = EVALUATIONS[asked.budget], (LEAST_USE * limit, limit)
-
-        def on_trial(number: int, trial: Trial) -> None:
-            error = trial.figures.get("error")
-            note = trial.reason if error is None else f"validation error {100 * error:.2f} %"
-            self.work.progress.update(number, evaluations, note)
-
-        return search_archs(
-            asked.strategy, self.search.space, self.open, self.score, limits, evaluations, seed, on_trial
-        )
-
-    def _close(self, trial: Trial) -> bool:
-        """Whether the measured latency is so close to the limit that another measurement may be over it."""
-        limit = self.work.budget.latency_ms
-        return limit is not None and trial.figures["latency_ms"] > MARGIN * limit
-
-    def _overshoot(self, measured: Sequence[Trial]) -> float:
-        """How much of what was measured the budget allows, at most 0.97; 0.9 where nothing was measured."""
-        limits = self.work.budget.limits()
-        shares = [limits[name] / trial.figures[name]
-                  for trial in measured for name in limits if name in trial.figures]  # fmt: skip
-        return min([0.97, max(shares)]) if shares else 0.9
-
-    def _exportable(self, arch: Arch) -> torch.nn.Module:
-        return torch.nn.Sequential(self._normalize, self.search.extract(arch)).eval()
-
-    def _evaluate(self, arch: Arch) -> Evaluation:
-        network = place(self.search.extract(arch), self.search.device)
-        recalibrate(network, self._calibration, CALIBRATION_BATCHES)
-        return evaluate(network, self._validation)
-
-    def _known(self, stage: str, arch: Arch) -> Trial | None:
-        record = self.work.journal.last("trial", stage=stage, digest=arch.digest)
-        return None if record is None else Trial.from_dict(record["trial"])
-
-    def _write(self, stage: str, trial: Trial, seconds: float) -> Trial:
-        self.work.journal.write(
-            "trial", stage=stage, digest=trial.arch.digest, trial=trial.to_dict(), seconds=round(seconds, 3)
-        )
-        return trial
 
 
 def _counted(space: ChainSpace, figure: str, scale: float) -> Costs:

@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import tomli_w
 
@@ -17,8 +17,19 @@ from netsmith.errors import SettingsError, nearest
 EFFORTS = ("quick", "standard", "thorough")
 _CHOICES: dict[str, tuple[str, ...]] = {
     "budget": EFFORTS,
-    "space": ("mbconv",),
-    "strategy": ("proxyless", "random", "evolution", "local", "surrogate"),
+    "space": ("auto", "mbconv", "dense"),
+    "strategy": (
+        "auto",
+        "proxyless",
+        "dpp",
+        "random",
+        "evolution",
+        "local",
+        "surrogate",
+        "nsga2",
+        "tpe",
+    ),
+    "judge": ("auto", "supernet", "training"),
     "update": ("gradient", "reinforce"),
     "weights": ("shared", "own"),
     "start": ("supernet", "scratch"),
@@ -33,7 +44,19 @@ _LIMITS = {
     "macs": "macs",
     "params": "params",
 }
+# What may be asked for beside the error, and the figure of a trial that it is.
+OBJECTIVES = {"error": "error", **_LIMITS}
+_FRONTS = ("dpp", "nsga2")  # strategies that are of fronts, where nothing else is said
 MAX_TOML_BYTES = 1_000_000
+MOST_WORKERS = 64
+
+
+class Way(NamedTuple):
+    """How archs are found: of which space, by which strategy, judged by what."""
+
+    space: str
+    strategy: str
+    judge: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +65,9 @@ class Settings:
 
     ``latency``, ``memory``, ``activations``, ``size``, ``macs`` and ``params`` are limits, as numbers or as
     text with a unit (``"0.2ms"``). ``budget`` is how much work may be spent: quick, standard or thorough.
-    ``stages`` replaces the space's layout: rows of ``width``, ``blocks``, ``stride``.
+    ``stages`` replaces the space's layout: rows of ``width``, ``blocks``, ``stride``. ``objectives`` are what
+    a front is of, joined by commas, the error first. ``storage`` is the address of Optuna's store of trials,
+    which ``workers`` designs with the same settings, in folders of their own, may share.
     """
 
     data: str
@@ -55,10 +80,14 @@ class Settings:
     params: str | float | None = None
     budget: str = "standard"
     seed: int = 0
-    space: str = "mbconv"
+    space: str = "auto"
     width: float | None = None
     stages: tuple[tuple[int, int, int], ...] | None = None
-    strategy: str = "proxyless"
+    strategy: str = "auto"
+    judge: str = "auto"
+    objectives: str = "auto"
+    storage: str | None = None
+    workers: int = 1
     update: str = "gradient"
     weights: str = "shared"
     start: str = "supernet"
@@ -82,6 +111,10 @@ class Settings:
             value = getattr(self, name)
             if value is not None and (type(value) is not int or value < 1):
                 raise SettingsError(f"{name} is a whole number from 1 up; got {value!r}")
+        if type(self.workers) is not int or not 1 <= self.workers <= MOST_WORKERS:
+            raise SettingsError(f"workers is a whole number from 1 to {MOST_WORKERS}; got {self.workers!r}")
+        if self.workers > 1 and self.storage is None:
+            raise SettingsError("workers share trials by a store; name one, such as --storage trials.db")
         if type(self.seed) is not int or not 0 <= self.seed < 2**31:
             raise SettingsError(f"seed is a whole number from 0 to {2**31 - 1}; got {self.seed!r}")
         if not isinstance(self.data, str) or not self.data:
@@ -92,7 +125,61 @@ class Settings:
             raise SettingsError(f"width is a multiplier above 0 and up to 8; got {self.width!r:.100}")
         if type(self.skip_bad) is not bool:
             raise SettingsError(f"skip_bad is true or false; got {self.skip_bad!r:.100}")
+        if not isinstance(self.storage, str | None):
+            raise SettingsError(f"storage is an address such as sqlite:///FILE; got {self.storage!r:.100}")
         self.limits()
+        self._check_way()
+        self._check_objectives()
+
+    @property
+    def way(self) -> Way:
+        """The space, strategy and judge: what was asked for, and what follows from it."""
+        space, strategy, judge = self.space, self.strategy, self.judge
+        if space == "auto":
+            space = "dense" if strategy == "dpp" else "mbconv"
+        if judge == "auto":
+            judge = "training" if space == "dense" else "supernet"
+        if strategy == "auto":
+            strategy = "dpp" if space == "dense" else "proxyless" if judge == "supernet" else "evolution"
+        return Way(space, strategy, judge)
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """The figures of a trial that are objectives, the error first."""
+        asked = self.objectives
+        if asked == "auto":
+            asked = "error,latency" if self.way.strategy in _FRONTS else "error"
+        return tuple(OBJECTIVES[name.strip()] for name in asked.split(","))
+
+    def _check_way(self) -> None:
+        space, strategy, judge = self.way
+        if strategy == "dpp" and space != "dense":
+            raise SettingsError("strategy 'dpp' grows the cells of space 'dense'; leave --space out")
+        if strategy == "proxyless" and (space, judge) != ("mbconv", "supernet"):
+            raise SettingsError(
+                "strategy 'proxyless' moves the path probabilities of a supernet, which space 'mbconv' has "
+                f"and space 'dense' has not; got space '{space}' and judge '{judge}'"
+            )
+        if judge == "supernet" and space == "dense":
+            raise SettingsError("space 'dense' has no supernet; its archs are judged by --judge training")
+        if self.stages is not None and space != "mbconv":
+            raise SettingsError(f"stages are a layout of space 'mbconv'; got space '{space}'")
+
+    def _check_objectives(self) -> None:
+        asked = self.objectives
+        names = [name.strip() for name in asked.split(",")] if isinstance(asked, str) else []
+        if asked != "auto" and (
+            names[:1] != ["error"] or len(set(names)) < len(names) or not set(names) <= set(OBJECTIVES)
+        ):
+            raise SettingsError(
+                f"objectives are the error and what is to be small beside it, each once, such as "
+                f"'error,latency,size'; known: {', '.join(OBJECTIVES)}; got {asked!r:.100}"
+            )
+        if len(self.figures) > 1 and self.way.strategy == "proxyless":
+            raise SettingsError(
+                "strategy 'proxyless' finds the best network under a limit, not a front; name another "
+                "strategy, such as dpp or nsga2, or one objective"
+            )
 
     def default_folder(self) -> Path:
         """Return the folder of a design that was given none: ``runs/`` and the data's name with the seed."""
@@ -100,8 +187,7 @@ class Settings:
 
     def limits(self) -> Budget:
         """Return the limits that an answer must keep."""
-        asked = {name: getattr(self, name) for name in _LIMITS}
-        return Budget(**{_LIMITS[k]: read_quantity(v, _LIMITS[k]) for k, v in asked.items() if v is not None})
+        return read_limits({name: getattr(self, name) for name in _LIMITS})
 
     def to_toml(self) -> str:
         """Return the settings as a TOML document; :func:`read_toml` reads it back."""
@@ -125,6 +211,11 @@ class Settings:
             return cls(**values)
         except TypeError as error:
             raise SettingsError(f"a setting has a value of the wrong type: {error}") from None
+
+
+def read_limits(asked: Mapping[str, str | float | None]) -> Budget:
+    """Return the budget of limits by the names of their options, as numbers or text with a unit."""
+    return Budget(**{_LIMITS[k]: read_quantity(v, _LIMITS[k]) for k, v in asked.items() if v is not None})
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -1,78 +1,101 @@
-"""The strategies that search a trained supernet arch by arch: single path one-shot (Guo et al. 2020).
+"""The strategies that have archs judged one by one: a searcher asks, a judge answers, and it learns.
 
-The supernet is trained alone, on paths that take about the budget; then a searcher asks for archs, each of
-which is judged with its weights. ProxylessNAS, which moves path probabilities in the training, is not one.
+A judge is a supernet that was trained alone (single path one-shot, Guo et al. 2020), or a short training of
+each arch. ProxylessNAS, which moves path probabilities in the training of its supernet, is not one of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from random import Random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import cast
 
 from netsmith.arch import Arch
-from netsmith.errors import BudgetError
+from netsmith.pipeline.store import Store
+from netsmith.pipeline.together import search_together
 from netsmith.search.evolution import Evolution
 from netsmith.search.local import LocalSearch
+from netsmith.search.optuna import nsga2, tpe
+from netsmith.search.progressive import ProgressiveSearch
 from netsmith.search.random import RandomSearch
 from netsmith.search.searcher import Allowed, Draw, Searcher
 from netsmith.search.surrogate import SurrogateSearch
-from netsmith.spaces.chain import ChainSpace
-from netsmith.supernet.derive import OpenPaths
+from netsmith.spaces.space import BuildableSpace, GrowingSpace
 from netsmith.trial import Trial
 
-EVALUATIONS = {"quick": 48, "standard": 128, "thorough": 400}
+Judge = Callable[[Arch], Trial]
+LEVELS = 6  # that the progressive search has trials for: the lengths of cells, and one more of the longest
 
 
-def _evolution(space: ChainSpace, draw: Draw, seed: int, allowed: Allowed, evaluations: int) -> Searcher:
-    population = max(4, evaluations // 4)
-    return Evolution(
-        space, draw, seed, allowed=allowed, population=population, tournament=max(2, population // 4)
-    )
+@dataclass(frozen=True)
+class Hunt:
+    """What a strategy searches: archs that ``draw`` may give and that are ``allowed``, for ``objectives``.
 
-
-_MAKERS: dict[str, Callable[[ChainSpace, Draw, int, Allowed, int], Searcher]] = {
-    "random": lambda space, draw, seed, allowed, evaluations: RandomSearch(draw, seed),
-    "evolution": _evolution,
-    "local": lambda space, draw, seed, allowed, evaluations: LocalSearch(space, draw, seed, allowed=allowed),
-    "surrogate": lambda space, draw, seed, allowed, evaluations: SurrogateSearch(
-        space, draw, seed, allowed=allowed
-    ),
-}
-
-
-def search_archs(
-    strategy: str,
-    space: ChainSpace,
-    open_paths: OpenPaths,
-    score: Callable[[Arch], Trial],
-    limits: tuple[float, float],
-    evaluations: int,
-    seed: int,
-    on_trial: Callable[[int, Trial], None] = lambda number, trial: None,
-) -> list[Arch]:
-    """Return the archs that ``strategy`` had judged in so many evaluations, those of the least error first.
-
-    ``limits`` are the least and the most that an arch may cost; the least is given up where no arch costs
-    that much. ``on_trial`` hears of every evaluation, counted from 1. Raises :class:`BudgetError` where no
-    open arch costs as little as the most.
+    ``trials`` is how many archs will be judged. ``known`` gives the figures of an arch that need no judge.
     """
-    low, high = limits
-    try:
-        open_paths.draw(Random(seed), high, low)
-    except BudgetError:
-        low = 0.0
 
-    def draw(rng: Random) -> Arch:
-        return open_paths.draw(rng, high, low)
+    space: BuildableSpace
+    draw: Draw
+    allowed: Allowed
+    objectives: tuple[str, ...]
+    trials: int
+    seed: int
+    known: Callable[[Arch], Mapping[str, float]]
 
-    def allowed(arch: Arch) -> bool:
-        return arch in open_paths and low <= open_paths.cost(arch) <= high
 
-    searcher = _MAKERS[strategy](space, draw, seed, allowed, evaluations)
-    trials: dict[Arch, Trial] = {}
-    for number in range(1, evaluations + 1):
-        arch = searcher.ask()
-        trials[arch] = score(arch)
-        searcher.tell(trials[arch])
-        on_trial(number, trials[arch])
-    return sorted((a for a, t in trials.items() if t.valid), key=lambda a: trials[a].figures["error"])
+def _evolution(hunt: Hunt) -> Searcher:
+    population = max(4, hunt.trials // 4)
+    return Evolution(
+        hunt.space, hunt.draw, hunt.seed, allowed=hunt.allowed, objectives=hunt.objectives,
+        population=population, tournament=max(2, population // 4),
+    )  # fmt: skip
+
+
+def _progressive(hunt: Hunt) -> Searcher:
+    from netsmith.search.sequence import ForestSurrogate  # loads PyTorch
+
+    space = cast(GrowingSpace, hunt.space)
+    surrogate = ForestSurrogate(space.vocabulary, hunt.seed)
+    return ProgressiveSearch(
+        space, hunt.seed, surrogate, known=hunt.known, objectives=hunt.objectives,
+        width=max(3, hunt.trials // LEVELS), first=hunt.trials // LEVELS, allowed=hunt.allowed,
+    )  # fmt: skip
+
+
+_MAKERS: dict[str, Callable[[Hunt], Searcher]] = {
+    "random": lambda hunt: RandomSearch(hunt.draw, hunt.seed),
+    "evolution": _evolution,
+    "local": lambda hunt: LocalSearch(
+        hunt.space, hunt.draw, hunt.seed, allowed=hunt.allowed, objectives=hunt.objectives
+    ),
+    "surrogate": lambda hunt: SurrogateSearch(
+        hunt.space, hunt.draw, hunt.seed, allowed=hunt.allowed, objectives=hunt.objectives, known=hunt.known
+    ),
+    "nsga2": lambda hunt: nsga2(
+        hunt.space, hunt.draw, hunt.seed, allowed=hunt.allowed, objectives=hunt.objectives,
+        population=max(4, hunt.trials // 4),
+    ),
+    "tpe": lambda hunt: tpe(
+        hunt.space, hunt.draw, hunt.seed, allowed=hunt.allowed, objectives=hunt.objectives,
+        first=max(4, hunt.trials // 4),
+    ),
+    "dpp": _progressive,
+}  # fmt: skip
+
+
+def run_strategy(
+    strategy: str,
+    hunt: Hunt,
+    judge: Judge,
+    store: Store,
+    workers: int = 1,
+    on_trial: Callable[[int, Trial], None] = lambda number, trial: None,
+) -> list[Trial]:
+    """Return the trials of the archs that ``strategy`` asked for, in their order, each once.
+
+    What the store holds is not judged again; ``workers`` may share it. ``on_trial`` hears of every arch
+    asked for, counted from 1.
+    """
+    searcher = _MAKERS[strategy](hunt)
+    trials = search_together(store, searcher, judge, hunt.trials, ahead=workers, on_trial=on_trial)
+    return list({trial.arch: trial for trial in trials}.values())

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +17,7 @@ from netsmith.data import (
     Images,
     Loader,
     Splits,
+    batch_generator,
     choose_policy,
     flip_evidence,
     load,
@@ -29,14 +33,19 @@ from netsmith.pipeline.folder import DesignFolder
 from netsmith.pipeline.progress import Progress
 from netsmith.pipeline.reach import WIDTHS, within_activations
 from netsmith.pipeline.settings import Settings
+from netsmith.pipeline.store import Contents, Store
 from netsmith.pipeline.tabled import TableDevice
 from netsmith.spaces.chain import ChainSpace
+from netsmith.spaces.dense import DenseStage, dense
 from netsmith.spaces.mbconv import Stage, mbconv
+from netsmith.spaces.space import BuildableSpace
 from netsmith.train import trainable_macs
 
-SEARCH_BATCH, EVALUATION_BATCH = 64, 256
+SEARCH_BATCH, EVALUATION_BATCH, SCORING_IMAGES = 64, 256, 4000
 # What a limit of activations must leave of the options of a space for its width to be worth searching.
 _ROOM = 0.5
+# What may differ between workers that search together.
+_OF_ONE_WORKER = ("data", "storage", "threads", "baselines")
 
 
 class Work:
@@ -97,6 +106,23 @@ class Work:
             )
         return splits
 
+    def read_images(self) -> None:
+        """Read the images, telling the user, and what was wrong with some."""
+        self.progress.stage("Reading the images")
+        number = len(self.splits.skipped)
+        if number:
+            were = "image was" if number == 1 else "images were"
+            self.warn(f"{number} {were} skipped; the report lists them")
+
+    @cached_property
+    def scoring(self) -> Loader:
+        """Batches of the validation images that archs are judged by: all, or as many as tell them apart."""
+        images = self.splits.validation
+        if len(images) > SCORING_IMAGES:
+            order = torch.randperm(len(images), generator=batch_generator(0, "scoring"))
+            images = images.subset(order[:SCORING_IMAGES])
+        return self.loader(images, EVALUATION_BATCH, shuffle=False)
+
     def policy(self, passes: float) -> AugmentPolicy:
         """Return how images are augmented that are seen ``passes`` times: as asked, or as that needs."""
         strength, splits = self.settings.augment, self.splits
@@ -151,6 +177,29 @@ class Work:
         """
         space, limit = self._unlimited(width), self.budget.activation_bytes
         return space if limit is None else within_activations(space, limit, self.bench.device.precision)
+
+    def buildable(self, width: float) -> BuildableSpace:
+        """Return the space at a width of a design whose archs are each trained."""
+        if self.settings.way.space == "dense":
+            return dense(self.splits.input_shape, self.splits.classes, width=width)
+        return self.space_of(width)
+
+    def dense_stages(self) -> Sequence[DenseStage]:
+        """Return the stages that the dense space has for the images at hand, at width 1."""
+        return dense(self.splits.input_shape, self.splits.classes).stages
+
+    def store(self, objectives: tuple[str, ...], space: BuildableSpace) -> Store:
+        """Return the store of the trials of ``space``: the settings' own, or a file of the folder.
+
+        In a store of its own a design is known by what its trials depend on, so that workers find each other.
+        """
+        asked = self.settings
+        named = {f.name: getattr(asked, f.name) for f in fields(asked) if f.name not in _OF_ONE_WORKER}
+        known = [named, self.splits.digest, self.bench.device.fingerprint()]
+        digest = hashlib.blake2b(json.dumps(known, sort_keys=True).encode(), digest_size=8).hexdigest()
+        contents = Contents(space.id, space.decisions, objectives, digest)
+        address = asked.storage or self.folder.path / "journal.db"
+        return Store.open(address, f"netsmith-{digest}", contents)
 
     def _unlimited(self, width: float) -> ChainSpace:
         rows = self.settings.stages

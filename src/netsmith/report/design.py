@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from netsmith.report import networks, page, plots, prediction, story, text
+from netsmith.report import front, networks, page, plots, prediction, story, text
 from netsmith.report.drawing import draw
 from netsmith.report.folder import Folder, number, read_folder
 
@@ -36,12 +36,20 @@ def _plots(folder: Folder) -> dict[str, plots.Spec | None]:
     return {
         **({"evaluations": plots.evaluations(folder)} if _one_shot(folder) else moved),
         "trade-off": plots.trade_off(networks.trained(folder), limit, known_by),
-        "choices": plots.choices(networks.candidates(folder), limit, known_by),
+        **_front(folder, limit, known_by),
         "loss": plots.search_curve(folder, "loss", "loss of the weights"),
         "train-accuracy": plots.training(folder, "accuracy", "validation accuracy (%)", 100),
         "train-loss": plots.training(folder, "loss", "training loss"),
         "heldout": prediction.heldout(_heldout(folder)),
     }
+
+
+def _front(folder: Folder, limit: float | None, known_by: str) -> dict[str, plots.Spec | None]:
+    """The plots of a front where there is one, else of what a search for one network had to choose from."""
+    shown = front.plot(folder, known_by)
+    if shown is None:
+        return {"choices": plots.choices(networks.candidates(folder), limit, known_by)}
+    return {"front": shown, "progress": front.progress(folder)}
 
 
 def _context(folder: Folder) -> dict[str, Any]:
@@ -68,6 +76,9 @@ def _context(folder: Folder) -> dict[str, Any]:
         "candidates": networks.candidates(folder),
         "matrix": networks.matrix(folder),
         "drawing": draw(folder),
+        "objectives": [name.rpartition("_")[0] or name for name in folder.result.get("objectives", [])],
+        "front_drawings": front.drawings(folder),
+        "chosen": next((point.name for point in front.points(folder) if point.chosen), ""),
         "archs": _archs(folder),
         "reach": folder.all("reach"),
         "profile": folder.last("profile"),

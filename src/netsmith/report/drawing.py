@@ -8,6 +8,7 @@ twice as high and the narrow ones stay visible.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from math import sqrt
@@ -124,17 +125,21 @@ class Drawing:
 
 def draw(folder: Folder) -> Drawing | None:
     """Lay the chosen network out from left to right; None before there is one."""
-    plan, costs = folder.plan, folder.block_ms
-    if not plan:
+    if not folder.plan:
         return None
+    return lay_out(folder.plan, folder.block_ms, folder.first_choice, len(folder.arch.get("edges", [])))
+
+
+def lay_out(
+    plan: Sequence[Block], costs: Sequence[float] = (), first: int | None = None, count: int = 0
+) -> Drawing:
+    """Lay a network out: ``count`` blocks from ``first`` on were searched; ``costs`` are predicted ms."""
     column = min(MOST_COLUMN, max(LEAST_COLUMN, (WIDTH - GUTTER) / len(plan)))
     axis = TOP + HALF
     widest = max(
         max(b.in_channels, _hidden(b), b.out_channels) for b in plan if b.op not in _LAST or len(plan) == 1
     )
     total, most = sum(costs), max(costs, default=0.0)
-    first = folder.first_choice
-    count = len(folder.arch.get("edges", []))
     beads: list[Bead] = []
     for i, block in enumerate(plan):
         searched = block.op == "dense" or (first is not None and first <= i < first + count)

@@ -17,6 +17,7 @@ from netsmith.plan import Block
 MAX_JSON_BYTES = 64 * 2**20
 MAX_TOML_BYTES = 2**20
 MAX_BLOCKS = 1000
+MAX_PICKS = 200
 MAX_FIGURE = 1e200
 _NUMBERS = (
     "accuracy", "accuracy_exported", "validation_accuracy", "parity_worst", "latency_ms",
@@ -25,7 +26,7 @@ _NUMBERS = (
     "total_seconds", "test_images",
 )  # fmt: skip
 _OBJECTS = ("baselines", "budget", "device_fingerprint", "latency_ms_spread", "arch", "figures")
-_LISTS = ("front", "reasons", "warnings", "label_names", "confusion", "matrix")
+_LISTS = ("front", "reasons", "warnings", "label_names", "confusion", "matrix", "objectives", "plan")
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Folder:
     """``design.toml`` as text."""
     events: tuple[dict[str, Any], ...]
     """The journal, oldest first."""
+    picks: tuple[dict[str, Any], ...] = ()
+    """The results of the trials that were picked from the front."""
 
     def all(self, event: str) -> list[dict[str, Any]]:
         """Return the events of this name, oldest first."""
@@ -61,7 +64,7 @@ class Folder:
     @cached_property
     def plan(self) -> tuple[Block, ...]:
         """The blocks of the chosen network; none before it is chosen."""
-        return tuple(_block(item) for item in self.arch.get("plan", []))
+        return blocks_of(self.arch.get("plan"))
 
     @cached_property
     def block_ms(self) -> tuple[float, ...]:
@@ -91,6 +94,13 @@ def number(value: object) -> float | None:
     return value if abs(value) < MAX_FIGURE else None  # which not-a-number is not either
 
 
+def blocks_of(plan: object) -> tuple[Block, ...]:
+    """Return the blocks of a plan as it was written; none where there is none."""
+    if not isinstance(plan, list) or len(plan) > MAX_BLOCKS:
+        return ()
+    return tuple(_block(item) for item in plan)
+
+
 def read_folder(path: Path) -> Folder:
     """Read the folder of a design, finished or not.
 
@@ -114,7 +124,13 @@ def read_folder(path: Path) -> Folder:
     for candidate in (*result.get("front", []), *result.get("matrix", [])):
         _check_network(candidate, path / "result.json")
     _check_arch(arch, path / "arch.json")
-    return Folder(path.resolve().name, result, arch, _read_settings(path / "design.toml"), events)
+    picks = tuple(
+        _read_json(place / "result.json") for place in sorted((path / "picks").glob("*/"))[:MAX_PICKS]
+    )
+    for pick in picks:
+        _check_network(pick, path / "picks")
+    settings = _read_settings(path / "design.toml")
+    return Folder(path.resolve().name, result, arch, settings, events, tuple(p for p in picks if p))
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -68,6 +68,7 @@ def trained(folder: Folder) -> list[Network]:
         found.append(("Netsmith", "design", folder.result))
     for name, data in folder.result.get("baselines", {}).items():
         found.append((name, str(data.get("kind", name)), data))
+    found += [(_key(data)[:8], "pick", data) for data in folder.picks]
     limit = latency_limit(folder)
     placed = [i for i, (_, _, d) in enumerate(found) if _point(d) is not None]
     points = [point for _, _, d in found if (point := _point(d)) is not None]

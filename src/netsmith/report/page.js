@@ -50,6 +50,8 @@
     }
   };
 
+  const onDrawn = [];
+
   const slider = document.getElementById("epoch");
   if (slider && specs.paths) {
     const said = document.getElementById("epoch-said");
@@ -82,6 +84,32 @@
     });
   }
 
+  const arch = document.getElementById("front-arch");
+  if (arch) {
+    const show = () => {
+      for (const place of document.querySelectorAll(".front-arch")) {
+        place.hidden = place.id !== `arch-${arch.value}`;
+      }
+    };
+    arch.addEventListener("change", show);
+    onDrawn.push(() => document.getElementById("plot-front").on("plotly_click", (event) => {
+      const name = String(event.points[0].customdata);
+      if (![...arch.options].some((option) => option.value === name)) return;
+      arch.value = name;
+      show();
+    }));
+  }
+
+  const figure = document.getElementById("front-figure");
+  if (figure) {
+    figure.addEventListener("change", () => {
+      const { title, x } = specs.front.figures[figure.value];
+      specs.front.data.forEach((trace, i) => { trace.x = x[i]; });
+      specs.front.layout.xaxis.title.text = title;
+      draw(false);
+    });
+  }
+
   const copy = document.getElementById("copy");
   if (copy && navigator.clipboard) {
     copy.hidden = false;
@@ -96,5 +124,6 @@
   dark.addEventListener("change", () => draw(false));
   root.dataset.script = "yes";
   draw(false);
+  for (const call of onDrawn) call();
   root.dataset.drawn = String(document.querySelectorAll(".plot .main-svg").length);
 })();

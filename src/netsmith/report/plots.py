@@ -23,6 +23,8 @@ _STYLES = {
     "design": ("Netsmith", "var(--c-design)", "star", 17),
     "mobilenetv2": ("MobileNetV2", "var(--c-mobile)", "square", 11),
     "random": ("random search", "var(--c-random)", "triangle-up", 13),
+    "condensenet": ("CondenseNet", "var(--c-other)", "square", 11),
+    "pick": ("picked from the front", "var(--c-design)", "star-open", 14),
 }
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 
@@ -67,7 +69,7 @@ def _networks(kind: str, group: list[Network], known_by: str) -> Spec:
         "type": "scatter", "mode": "markers+text", "name": name, "hovertext": lines, "hoverinfo": "text",
         "x": [n.latency_ms for n in group], "y": [100 * (n.accuracy or 0) for n in group],
         "text": [_tag(n) for n in group],
-        "textposition": "bottom center" if kind != "design" else "top left",
+        "textposition": "bottom center" if kind != "design" else "top center",
         "marker": {"color": colour, "symbol": symbol, "size": size,
                    "line": {"color": "var(--card)", "width": 1.5}},
         "error_x": {"type": "data", "symmetric": False, "color": colour, "thickness": 1.5, "width": 4,
@@ -221,7 +223,8 @@ def search_curve(folder: Folder, field: str, title: str, limit: float | None = N
 
 def evaluations(folder: Folder) -> Spec | None:
     """Validation accuracy of each arch that a searcher asked for, in its order, and the best so far."""
-    trials = [e["trial"] for e in folder.all("trial") if e.get("stage") == "derive" and "trial" in e]
+    stage = "measure" if folder.result.get("judge") == "training" else "derive"
+    trials = [e["trial"] for e in folder.all("trial") if e.get("stage") == stage and "trial" in e]
     errors = [number((trial.get("figures") or {}).get("error")) for trial in trials]
     known = [100 * (1 - error) for error in errors if error is not None]
     if not known:

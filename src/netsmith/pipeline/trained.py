@@ -1,0 +1,209 @@
+"""Designs whose archs are each trained for a short while, of any space that can be built.
+
+An arch is judged by its validation error after a training that is a small share of the final one, and by what
+needs none: counts, and what its file, with untrained weights, takes on the device.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from functools import partial
+from random import Random
+from typing import Any
+
+import torch
+
+from netsmith.arch import Arch
+from netsmith.errors import BudgetError, TrainingError
+from netsmith.nn.count import count_plan
+from netsmith.nn.network import Network
+from netsmith.pipeline.baselines import condensenets, mobilenets
+from netsmith.pipeline.conclude import conclude
+from netsmith.pipeline.deliver import train_best
+from netsmith.pipeline.finish import deployable, training_recipe
+from netsmith.pipeline.reach import WIDTHS, activation_bytes, figures
+from netsmith.pipeline.strategy import Hunt, run_strategy
+from netsmith.pipeline.work import Work
+from netsmith.plan import Plan
+from netsmith.spaces.dense import DenseSpace
+from netsmith.spaces.space import BuildableSpace
+from netsmith.train import Recipe, fit_recipe, train
+from netsmith.trial import Trial
+
+TRAININGS = {"quick": 24, "standard": 64, "thorough": 256}
+# Of the multiply-adds that a final training may take, what the training of one trial may.
+SHARE = {"quick": 1 / 12, "standard": 1 / 16, "thorough": 1 / 24}
+# A width is worth searching where so many of some archs keep the budget.
+_DRAWN, _KEPT = 8, 0.5
+
+
+class TrainedJudge:
+    """Judges archs of ``space`` by what is known without training, and by their error after a short one."""
+
+    def __init__(self, work: Work, space: BuildableSpace) -> None:
+        self.work, self.space = work, space
+
+    def known(self, arch: Arch) -> dict[str, float]:
+        """Return the counts of an arch and its measured latency; it is measured once."""
+        plan = self.space.plan(arch)
+        found: dict[str, float] = self.work.once("known", partial(self._measured, plan), digest=arch.digest)[
+            "figures"
+        ]
+        return found
+
+    def allowed(self, arch: Arch) -> bool:
+        """Whether an arch keeps every limit that is known without training."""
+        return not self.work.budget.broken(self.known(arch))
+
+    def __call__(self, arch: Arch) -> Trial:
+        """Return the trial of an arch. One that breaks a limit is not trained."""
+        known = self.known(arch)
+        reason = self.work.budget.broken(known)
+        if reason:
+            return Trial(arch, known, reason)
+        try:
+            return Trial(arch, {**known, "error": 1 - self._trained(arch)})
+        except TrainingError as error:
+            return Trial(arch, known, str(error))
+
+    def recipe(self, plan: Plan) -> Recipe:
+        """Return the recipe of one trial's training: the final one's, shortened."""
+        asked, images = self.work.settings, len(self.work.splits.train)
+        share, macs = SHARE[asked.budget], count_plan(plan).macs
+        return fit_recipe(images, macs, asked.budget, epochs=asked.search_epochs, share=share)
+
+    def _measured(self, plan: Plan) -> dict[str, Any]:
+        work = self.work
+        device, shape = work.bench.device, work.splits.input_shape
+        model = device.export(deployable(work, Network(plan)), shape, input_type="uint8")
+        counts = count_plan(plan)
+        found = {
+            "latency_ms": work.bench.time_files({"it": model}, width=0.03, limit_s=1.0)["it"].median_ms,
+            "macs": float(counts.macs),
+            "params": float(counts.params),
+            "size_bytes": float(len(model)),
+            "activation_bytes": float(activation_bytes(counts, device.precision)),
+        }
+        if work.budget.peak_bytes is not None or "peak_bytes" in work.settings.figures:
+            found["peak_bytes"] = float(device.footprint(model).peak_bytes)
+        return {"figures": found}
+
+    def _trained(self, arch: Arch) -> float:
+        """Train an arch for a short while and return its validation accuracy; a killed training goes on."""
+        work, plan = self.work, self.space.plan(arch)
+        recipe, splits = self.recipe(plan), work.splits
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(work.settings.seed)
+            module = Network(plan)
+        policy = work.policy(recipe.passes(len(splits.train)))
+        checkpoint = work.folder.checkpoints / f"trial-{arch.digest}.safetensors"
+        outcome = train(
+            module,
+            work.loader(splits.train, recipe.batch_size, policy=policy, salt=5, limit=recipe.epoch_images),
+            work.scoring,
+            recipe,
+            seed=work.settings.seed,
+            checkpoint=checkpoint,
+        )
+        checkpoint.unlink(missing_ok=True)
+        return outcome.last.accuracy
+
+
+def trained_design(work: Work) -> None:
+    """Everything from the images to the result, without a supernet."""
+    work.read_images()
+    work.progress.stage("Choosing the width")
+    width = work.once("width", partial(_fit_width, work))["width"]
+    space = work.buildable(width)
+    work.once("space", lambda: {"id": space.id, "width": width, "count": str(space.count())})
+    work.progress.stage("Searching")
+    trials = trained_trials(work, space)
+    valid = sorted((t for t in trials if t.valid), key=lambda t: t.figures["error"])
+    best, reasons = train_best(work, valid, trials, space.plan, lambda arch: None)
+    recipe = training_recipe(work, best.plan)
+    networks = [best, *mobilenets(work, recipe)]
+    if work.settings.way.space == "dense":
+        networks += condensenets(work, recipe)
+    work.progress.stage("Measuring everything")
+    conclude(work, space, width, None, networks, reasons)
+
+
+def trained_trials(work: Work, space: BuildableSpace) -> list[Trial]:
+    """Return every trial that the settings' strategy asked for, in their order; none is judged twice."""
+    train_and_judge, asked = TrainedJudge(work, space), work.settings
+    hunt = Hunt(
+        space=space,
+        draw=partial(_draw, space, train_and_judge),
+        allowed=train_and_judge.allowed,
+        objectives=asked.figures,
+        trials=TRAININGS[asked.budget],
+        seed=asked.seed,
+        known=train_and_judge.known,
+    )
+    seconds: dict[Arch, float] = {}
+
+    def judge(arch: Arch) -> Trial:
+        known = work.journal.last("trial", stage="measure", digest=arch.digest)
+        if known is not None:
+            return Trial.from_dict(known["trial"])
+        began = time.perf_counter()
+        trial = train_and_judge(arch)
+        seconds[arch] = round(time.perf_counter() - began, 3)
+        return trial
+
+    def on_trial(count: int, trial: Trial) -> None:
+        found = {
+            "trial": trial.to_dict(),
+            "words": _words(space, trial.arch),
+            "seconds": seconds.get(trial.arch, 0.0),  # 0 where another worker judged it
+        }
+        work.once("trial", lambda: found, stage="measure", digest=trial.arch.digest)
+        error = trial.figures.get("error")
+        work.progress.update(count, hunt.trials, trial.reason if error is None else _said(trial))
+
+    store = work.store(hunt.objectives, space)
+    return run_strategy(asked.way.strategy, hunt, judge, store, asked.workers, on_trial)
+
+
+def _draw(space: BuildableSpace, judge: TrainedJudge, rng: Random) -> Arch:
+    """Draw an arch, one that keeps the budget where a few draws find one."""
+    for _ in range(_DRAWN):
+        arch = space.sample(rng)
+        if judge.allowed(arch):
+            break
+    return arch
+
+
+def _words(space: BuildableSpace, arch: Arch) -> str:
+    """Tell a cell by the names of its layers; other spaces are told by the report."""
+    return ", ".join(space.describe(arch)) if isinstance(space, DenseSpace) else ""
+
+
+def _said(trial: Trial) -> str:
+    return f"validation error {100 * trial.figures['error']:.2f} %, {trial.figures['latency_ms']:.3g} ms"
+
+
+def _fit_width(work: Work) -> dict[str, Any]:
+    """Choose the widest space of which half the archs keep what the design may use up.
+
+    Raises :class:`BudgetError`, naming the least, where the narrowest has none that keeps the budget.
+    """
+    if work.settings.width is not None:
+        return {"width": work.settings.width}
+    chosen: float | None = None
+    least: dict[str, float] = {}
+    for width in WIDTHS:
+        space, rng = work.buildable(width), Random(work.settings.seed)
+        found = [figures(space.plan(space.sample(rng)), work.bench) for _ in range(_DRAWN)]
+        kept = [all(f[n] <= aim for n, aim in work.aims.items() if n in f) for f in found]
+        least = least or {name: min(f[name] for f in found) for name in found[0]}
+        if statistics.mean(kept) < _KEPT and (chosen is not None or not any(kept)):
+            break
+        chosen = width
+    if chosen is None:
+        raise BudgetError(
+            f"no arch of space '{work.settings.way.space}' that was tried keeps the budget; the least was "
+            + ", ".join(f"{name} {value:.4g}" for name, value in least.items() if name in work.aims)
+        )
+    return {"width": chosen}
