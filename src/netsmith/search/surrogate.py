@@ -14,7 +14,7 @@ from random import Random
 import numpy as np
 
 from netsmith.arch import Arch
-from netsmith.pareto import front, hypervolume, worths
+from netsmith.pareto import hypervolume, ranks, worths
 from netsmith.search.gaussian import GaussianFigure
 from netsmith.search.searcher import Allowed, Draw, fresh, values
 from netsmith.spaces.space import Space
@@ -37,10 +37,9 @@ Known = Callable[[Arch], Mapping[str, float]]
 class SurrogateSearch:
     """Asks for ``FIRST`` draws, then batch by batch for what is expected to widen the front most.
 
-    Of one objective the front is the best trial, and what widens it is better.
-    ``objectives`` name the figures to minimise. Those that ``known`` gives of any arch are taken from it;
-    the others are predicted, half a standard deviation better than expected. A trial that failed counts as
-    bad as the worst. No arch is asked for twice while there are others.
+    Of one objective the front is the best trial. ``objectives`` name the figures to minimise: those that
+    ``known`` gives of an arch are taken from it, the others predicted, half a standard deviation better than
+    expected. A trial that failed is the worst. No arch is asked for twice while there are others.
     """
 
     def __init__(
@@ -75,10 +74,11 @@ class SurrogateSearch:
 
     def _chosen(self) -> list[Arch]:
         """Return the batch: of the expected front's archs those that add most to the front of the trials."""
-        best = {arch: point for arch, point in self._points.items() if math.inf not in point}
-        best = {list(best)[i]: list(best.values())[i] for i in front(list(best.values()))}
-        if not best:
+        finite = {arch: point for arch, point in self._points.items() if math.inf not in point}
+        if not finite:
             return []
+        ranked = zip(finite.items(), ranks(list(finite.values())), strict=True)
+        best = {arch: point for (arch, point), rank in ranked if rank == 0}
         self._fit()
         expected = self._evolved(list(best))
         new = [arch for arch in expected if arch not in self._asked]
