@@ -6,8 +6,10 @@ needs none: counts, and what its file, with untrained weights, takes on the devi
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
+from bisect import bisect_left
 from functools import partial
 from random import Random
 from typing import Any
@@ -33,7 +35,7 @@ from netsmith.trial import Trial
 
 TRAININGS = {"quick": 24, "standard": 64, "thorough": 256}
 # Of the multiply-adds that a final training may take, what the training of one trial may.
-SHARE = {"quick": 1 / 12, "standard": 1 / 16, "thorough": 1 / 24}
+SHARE = {"quick": 1 / 24, "standard": 1 / 32, "thorough": 1 / 64}
 # A width is worth searching where so many of some archs keep the budget.
 _DRAWN, _KEPT = 8, 0.5
 
@@ -191,19 +193,40 @@ def _fit_width(work: Work) -> dict[str, Any]:
     """
     if work.settings.width is not None:
         return {"width": work.settings.width}
-    chosen: float | None = None
-    least: dict[str, float] = {}
-    for width in WIDTHS:
-        space, rng = work.buildable(width), Random(work.settings.seed)
-        found = [figures(space.plan(space.sample(rng)), work.bench) for _ in range(_DRAWN)]
-        kept = [all(f[n] <= aim for n, aim in work.aims.items() if n in f) for f in found]
-        least = least or {name: min(f[name] for f in found) for name in found[0]}
-        if statistics.mean(kept) < _KEPT and (chosen is not None or not any(kept)):
-            break
-        chosen = width
-    if chosen is None:
+    kept = _Kept(work)
+    wide = bisect_left(range(len(WIDTHS)), 1, key=lambda i: kept.share(WIDTHS[i]) < _KEPT)
+    width = WIDTHS[max(0, wide - 1)]
+    if kept.share(width) == 0:
         raise BudgetError(
             f"no arch of space '{work.settings.way.space}' that was tried keeps the budget; the least was "
-            + ", ".join(f"{name} {value:.4g}" for name, value in least.items() if name in work.aims)
+            + ", ".join(f"{name} {kept.least[name]:.4g}" for name in work.aims if name in kept.least)
         )
-    return {"width": chosen}
+    return {"width": width}
+
+
+class _Kept:
+    """How many of some archs keep what the design may use up, width by width, each measured once."""
+
+    def __init__(self, work: Work) -> None:
+        self._work, self._shares = work, dict[float, float]()
+        self.least: dict[str, float] = {}
+
+    def share(self, width: float) -> float:
+        """Return the share at a width, 0..1; a width with too many multiply-adds is not measured."""
+        if width not in self._shares:
+            self._shares[width] = self._share(width)
+        return self._shares[width]
+
+    def _share(self, width: float) -> float:
+        work = self._work
+        space, rng = work.buildable(width), Random(work.settings.seed)
+        plans = [space.plan(space.sample(rng)) for _ in range(_DRAWN)]
+        aims = work.aims
+        small = [plan for plan in plans if count_plan(plan).macs <= aims.get("macs", math.inf)]
+        if len(small) < _KEPT * _DRAWN and width != WIDTHS[0]:
+            return len(small) / _DRAWN
+        found = [figures(plan, work.bench) for plan in plans]
+        for name in found[0]:
+            self.least[name] = min(self.least.get(name, math.inf), *(f[name] for f in found))
+        kept = [all(f[name] <= aim for name, aim in aims.items() if name in f) for f in found]
+        return statistics.mean(kept)
