@@ -10,7 +10,7 @@ import pytest
 
 from netsmith.devices.bench import Bench
 from netsmith.devices.device import parse
-from netsmith.errors import DeviceError, TableError
+from netsmith.errors import DeviceError, SettingsError, TableError
 from netsmith.journal import read
 from netsmith.latency.files import read_model, write_model
 from netsmith.latency.model import LatencyModel
@@ -54,6 +54,11 @@ def test_a_design_by_the_table_is_that_of_its_device(
     assert design.latency_ms == pytest.approx(design.result["latency_ms_predicted"], rel=1e-5)
     assert design.result["device_fingerprint"] == finished.result["device_fingerprint"]
     assert finished.result["latency_is"] == "measured"
+
+
+def test_archs_cannot_be_measured_one_by_one(small: Make, table: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="a table cannot"):
+        run(small(device=f"table:{table}", judge="training"), tmp_path)
 
 
 def test_it_says_that_nothing_was_measured(small: Make, table: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from netsmith.pipeline.answer import Design
 from netsmith.pipeline.design import run
 from netsmith.pipeline.pick import pick
 from netsmith.pipeline.settings import Settings
+from netsmith.pipeline.several import run_several
 
 Make = Callable[..., Settings]
 TRIALS = 8
@@ -114,6 +115,13 @@ def test_archs_of_a_chain_may_be_trained_too(small: Make, tmp_path: Path) -> Non
 def test_a_budget_out_of_reach_is_said_with_the_least(asked: Settings, small: Make, tmp_path: Path) -> None:
     with pytest.raises(BudgetError, match="latency_ms"):
         run(small(strategy="dpp", stages=None, width=None, latency=1e-6), tmp_path)
+
+
+def test_several_devices_are_refused(small: Make, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="share one supernet"):
+        run_several(
+            [small(strategy="dpp", stages=None, device=d) for d in ("fake", "fake:likes=7")], tmp_path
+        )
 
 
 @pytest.mark.parametrize(

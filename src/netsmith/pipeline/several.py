@@ -39,6 +39,11 @@ def run_several(
     :class:`netsmith.errors.NetsmithError` as :func:`netsmith.pipeline.design.run`.
     """
     keep_memory()
+    if asked[0].way.judge == "training":
+        raise SettingsError(
+            "several devices share one supernet, and archs that are trained one by one have none; design for "
+            "each device alone"
+        )
     places = folders_of(asked, out)
     known = agrees(out, asked)
     with ExitStack() as stack:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from netsmith.arch import Arch
-from netsmith.errors import BudgetError, TrainingError
+from netsmith.errors import BudgetError, SettingsError, TrainingError
 from netsmith.nn.count import count_plan
 from netsmith.nn.network import Network
 from netsmith.pipeline.baselines import condensenets, mobilenets
@@ -26,6 +26,7 @@ from netsmith.pipeline.deliver import train_best
 from netsmith.pipeline.finish import deployable, training_recipe
 from netsmith.pipeline.reach import WIDTHS, activation_bytes, figures
 from netsmith.pipeline.strategy import Hunt, run_strategy
+from netsmith.pipeline.tabled import TableDevice
 from netsmith.pipeline.work import Work
 from netsmith.plan import Plan
 from netsmith.spaces.dense import DenseSpace
@@ -114,6 +115,11 @@ class TrainedJudge:
 
 def trained_design(work: Work) -> None:
     """Everything from the images to the result, without a supernet."""
+    if isinstance(work.bench.device, TableDevice):
+        raise SettingsError(
+            "archs that are trained one by one are measured, which a table cannot do; name a device, or "
+            "search by --judge supernet"
+        )
     work.read_images()
     work.progress.stage("Choosing the width")
     width = work.once("width", partial(_fit_width, work))["width"]
