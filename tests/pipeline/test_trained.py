@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,13 +19,15 @@ from netsmith.pipeline.settings import Settings
 from netsmith.pipeline.several import run_several
 
 Make = Callable[..., Settings]
-TRIALS = 8
+TRIALS = 6
 
 
 @pytest.fixture(scope="module", autouse=True)
-def few() -> None:
+def few() -> Iterator[None]:
     """As many trainings as show what is to be shown."""
-    trained.TRAININGS["quick"] = TRIALS
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(trained.TRAININGS, "quick", TRIALS)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -250,7 +250,6 @@ class _Stopwatch:
 def _collection_off() -> Iterator[None]:
     """Keep the garbage collector out of what is timed."""
     was = gc.isenabled()
-    gc.collect()
     gc.disable()
     try:
         yield
