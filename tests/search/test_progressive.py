@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +15,7 @@ import pytest
 from netsmith.arch import Arch
 from netsmith.errors import BudgetError, SettingsError
 from netsmith.pareto import front
-from netsmith.search.progressive import FIRST, ProgressiveSearch, _best_first, _crowding
+from netsmith.search.progressive import FIRST, ProgressiveSearch
 from netsmith.search.sequence import LstmSurrogate
 from netsmith.spaces.space import GrowingSpace
 from netsmith.testing import searcher_contract
@@ -239,26 +238,3 @@ def test_what_is_known_is_asked_once() -> None:
     search = ProgressiveSearch(space, 0, Exact(), known=known, objectives=("error", "cost"), width=5)
     run(search, space, 60)
     assert len(calls) == len(set(calls))
-
-
-def test_the_order_of_points_is_by_front_then_by_crowding() -> None:
-    rng = np.random.default_rng(0)
-    points = rng.integers(0, 12, (150, 3)).astype(float)
-    order, left = _best_first(points), list(range(150))
-    assert sorted(order) == left
-    while left:
-        first = [left[i] for i in front([tuple(points[i]) for i in left])]
-        taken, order = order[: len(first)], order[len(first) :]
-        assert set(taken) == set(first)
-        crowding = dict(zip(first, _crowding(points[first]), strict=True))
-        assert [crowding[i] for i in taken] == sorted(crowding.values(), reverse=True)
-        left = [i for i in left if i not in first]
-    line = np.array([[0.0, 4.0], [1.0, 3.0], [3.0, 1.0], [4.0, 0.0]])
-    assert _crowding(line).tolist() == [np.inf, 1.5, 1.5, np.inf]
-
-
-def test_thousands_are_ordered_in_seconds() -> None:
-    points = np.random.default_rng(0).random((3000, 3))
-    start = time.perf_counter()
-    assert len(_best_first(points)) == 3000
-    assert time.perf_counter() - start < 10

@@ -7,17 +7,14 @@ memory) is known of an arch without training. All objectives are minimised.
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-
 from netsmith.arch import Arch
 from netsmith.errors import BudgetError, SettingsError
+from netsmith.pareto import worths
 from netsmith.search.searcher import Allowed
 from netsmith.spaces.space import GrowingSpace
 from netsmith.trial import Trial
@@ -124,7 +121,7 @@ class ProgressiveSearch:
         found = [arch for arch in told if math.isfinite(self._errors[arch])]
         if not found:
             return told[: self._width]
-        points = np.array([(self._errors[arch], *self._cost(arch)) for arch in found])
+        points = [(self._errors[arch], *self._cost(arch)) for arch in found]
         return [found[i] for i in _best_first(points)[: self._width]]
 
     def _children(self, parents: Iterable[Arch]) -> list[Arch]:
@@ -134,14 +131,14 @@ class ProgressiveSearch:
         """Return those that may be asked and were not, each once."""
         return [arch for arch in dict.fromkeys(archs) if arch not in self._asked and self._allowed(arch)]
 
-    def _predicted(self, archs: Sequence[Arch]) -> npt.NDArray[np.float64]:
-        """Return the objectives (N, M) of archs that were not trained, by the surrogate fitted anew."""
+    def _predicted(self, archs: Sequence[Arch]) -> list[tuple[float, ...]]:
+        """Return the objectives of archs that were not trained, by the surrogate fitted anew."""
         found = [value for value in self._errors.values() if math.isfinite(value)]
         worst = max(found, default=1.0)
         values = [value if math.isfinite(value) else worst for value in self._errors.values()]
         self._surrogate.fit([self._space.tokens(arch) for arch in self._errors], values)
         errors, _ = self._surrogate.predict([self._space.tokens(arch) for arch in archs])
-        return np.column_stack([errors, np.array([self._cost(arch) for arch in archs])])
+        return [(float(error), *self._cost(arch)) for error, arch in zip(errors, archs, strict=True)]
 
     def _cost(self, arch: Arch) -> tuple[float, ...]:
         """Return the objectives that are known without training."""
@@ -151,38 +148,6 @@ class ProgressiveSearch:
         return self._costs[arch]
 
 
-def _best_first(points: npt.NDArray[np.float64]) -> list[int]:
-    """Order points (N, M) by the front they are on, and on a front the least crowded first."""
-    fronts = [np.array(sorted(front)) for front in _fronts(points)]
-    return [int(i) for front in fronts for i in front[np.argsort(-_crowding(points[front]), kind="stable")]]
-
-
-def _fronts(points: npt.NDArray[np.float64]) -> list[list[int]]:
-    """Return the indices of each front (Zhang et al. 2015, ENS-BS): no point dominates one sorted before it.
-
-    A point that some front dominates is dominated by every front before that too, hence the bisection.
-    """
-    fronts: list[list[int]] = []
-    for i in np.lexsort(points.T[::-1]):
-
-        def free(front: list[int], point: npt.NDArray[np.float64] = points[i]) -> bool:
-            others = points[front]
-            return not ((others <= point).all(1) & (others < point).any(1)).any()
-
-        at = bisect_left(fronts, True, key=free)
-        if at == len(fronts):
-            fronts.append([])
-        fronts[at].append(int(i))
-    return fronts
-
-
-def _crowding(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return the distance of each point's neighbours, summed over objectives (Deb et al. 2002, III-B)."""
-    distance = np.zeros(len(points))
-    for column in points.T:
-        order = np.argsort(column, kind="stable")
-        spread = column[order[-1]] - column[order[0]]
-        distance[order[[0, -1]]] = np.inf
-        if spread > 0:
-            distance[order[1:-1]] += (column[order[2:]] - column[order[:-2]]) / spread
-    return distance
+def _best_first(points: Sequence[Sequence[float]]) -> list[int]:
+    """Order points by the front they are on, and on a front the least crowded first."""
+    return sorted(range(len(points)), key=worths(points).__getitem__)
