@@ -16,8 +16,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from netsmith.latency.model import LatencyModel
 from netsmith.latency.profile import profile
 from netsmith.nn.runtime import keep_memory
@@ -29,8 +27,8 @@ from netsmith.pipeline.deliver import train_best
 from netsmith.pipeline.finish import training_recipe
 from netsmith.pipeline.folder import DesignFolder
 from netsmith.pipeline.progress import Progress, Silent
-from netsmith.pipeline.reach import Reach, fit_width
-from netsmith.pipeline.seek import Quest, binding_costs, run_search, trial_step
+from netsmith.pipeline.reach import Reach, fit_width, shallow
+from netsmith.pipeline.seek import Quest, binding_costs, run_search
 from netsmith.pipeline.settings import Settings, joined
 from netsmith.pipeline.tabled import TableDevice
 from netsmith.pipeline.trained import trained_design
@@ -39,7 +37,6 @@ from netsmith.report import write_report
 from netsmith.spaces.chain import ChainSpace
 from netsmith.spaces.mobilenetv2 import mobilenetv2
 from netsmith.supernet.search import ProxylessSearch
-from netsmith.train import fastest_threads
 
 
 def run(settings: Settings, out: Path, *, source: Any = None, progress: Progress | None = None) -> Design:
@@ -84,7 +81,7 @@ def quest_of(work: Work) -> Quest:
         )
     reach = _fit(work)
     space = work.space_of(reach.width)
-    _set_threads(work, space)
+    work.set_threads(space.plan(shallow(space)))
     model = _profile(work, space)
     latency = model.costs(space)
     figure, costs, target = binding_costs(work, space, latency)
@@ -129,16 +126,6 @@ def _fit(work: Work) -> Reach:
     )
     work.progress.say(reach.describe(work.budget.limits()))
     return reach
-
-
-def _set_threads(work: Work, space: ChainSpace) -> None:
-    """Train with the threads that were asked for, or that are fastest here; the same at every start."""
-
-    def choose() -> dict[str, int]:
-        most = torch.get_num_threads()
-        return {"threads": work.settings.threads or fastest_threads(trial_step(work, space), most)}
-
-    torch.set_num_threads(work.once("threads", choose)["threads"])
 
 
 def _profile(work: Work, space: ChainSpace) -> LatencyModel:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -12,7 +12,6 @@ from netsmith.costs import Costs
 from netsmith.devices.device import WEIGHT_BYTES
 from netsmith.latency.model import LatencyModel
 from netsmith.nn.count import count_plan
-from netsmith.nn.network import Network
 from netsmith.pipeline.reach import Reach, shallow
 from netsmith.pipeline.work import SEARCH_BATCH, Work
 from netsmith.plan import Block, Plan
@@ -22,7 +21,7 @@ from netsmith.supernet.objective import PathCosts
 from netsmith.supernet.paths import Paths
 from netsmith.supernet.recipe import SearchRecipe
 from netsmith.supernet.search import ProxylessSearch, SearchEpoch
-from netsmith.train import fit_recipe, place
+from netsmith.train import fit_recipe
 
 WARMUP_SHARE = 0.4
 # The search aims a little below the limit, since a prediction is not a measurement, and two measurements
@@ -69,17 +68,6 @@ def search_recipe(quests: Sequence[Quest]) -> tuple[SearchRecipe, int]:
         update=cast(Literal["gradient", "reinforce"], asked.update),
     )
     return recipe, fitted.epoch_images
-
-
-def trial_step(work: Work, space: ChainSpace) -> Callable[[], None]:
-    """Return a training step of a shallow arch on images of the right shape, to be timed."""
-    network = place(Network(space.plan(shallow(space))), torch.device("cpu"))
-    x = torch.zeros(SEARCH_BATCH, *work.splits.input_shape).to(memory_format=torch.channels_last)
-
-    def step() -> None:
-        network(x).sum().backward()
-
-    return step
 
 
 def binding_costs(work: Work, space: ChainSpace, latency: Costs) -> tuple[str, Costs, float]:

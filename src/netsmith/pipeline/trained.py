@@ -6,6 +6,8 @@ needs none: counts, and what its file, with untrained weights, takes on the devi
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import statistics
 import time
@@ -42,7 +44,11 @@ _DRAWN, _KEPT = 8, 0.5
 
 
 class TrainedJudge:
-    """Judges archs of ``space`` by what is known without training, and by their error after a short one."""
+    """Judges archs of ``space`` by what is known without training, and by their error after a short one.
+
+    Archs of equal plans are one network, such as a cell and the same with no norm behind it: it is measured
+    and trained once.
+    """
 
     def __init__(self, work: Work, space: BuildableSpace) -> None:
         self.work, self.space = work, space
@@ -50,10 +56,8 @@ class TrainedJudge:
     def known(self, arch: Arch) -> dict[str, float]:
         """Return the counts of an arch and its measured latency; it is measured once."""
         plan = self.space.plan(arch)
-        found: dict[str, float] = self.work.once("known", partial(self._measured, plan), digest=arch.digest)[
-            "figures"
-        ]
-        return found
+        found = self.work.once("known", partial(self._measured, plan), plan=_digest(plan))
+        return dict(found["figures"])
 
     def allowed(self, arch: Arch) -> bool:
         """Whether an arch keeps every limit that is known without training."""
@@ -65,10 +69,11 @@ class TrainedJudge:
         reason = self.work.budget.broken(known)
         if reason:
             return Trial(arch, known, reason)
-        try:
-            return Trial(arch, {**known, "error": 1 - self._trained(arch)})
-        except TrainingError as error:
-            return Trial(arch, known, str(error))
+        plan = self.space.plan(arch)
+        trained = self.work.once("trained", partial(self._trained, plan), plan=_digest(plan))
+        if trained["reason"]:
+            return Trial(arch, known, trained["reason"])
+        return Trial(arch, {**known, "error": 1 - trained["accuracy"]})
 
     def recipe(self, plan: Plan) -> Recipe:
         """Return the recipe of one trial's training: the final one's, shortened."""
@@ -92,25 +97,31 @@ class TrainedJudge:
             found["peak_bytes"] = float(device.footprint(model).peak_bytes)
         return {"figures": found}
 
-    def _trained(self, arch: Arch) -> float:
-        """Train an arch for a short while and return its validation accuracy; a killed training goes on."""
-        work, plan = self.work, self.space.plan(arch)
+    def _trained(self, plan: Plan) -> dict[str, Any]:
+        """Train a network for a short while, and return its validation accuracy or why there is none.
+
+        A training that was killed goes on.
+        """
+        work = self.work
         recipe, splits = self.recipe(plan), work.splits
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(work.settings.seed)
             module = Network(plan)
         policy = work.policy(recipe.passes(len(splits.train)))
-        checkpoint = work.folder.checkpoints / f"trial-{arch.digest}.safetensors"
-        outcome = train(
-            module,
-            work.loader(splits.train, recipe.batch_size, policy=policy, salt=5, limit=recipe.epoch_images),
-            work.scoring,
-            recipe,
-            seed=work.settings.seed,
-            checkpoint=checkpoint,
+        images = work.loader(
+            splits.train, recipe.batch_size, policy=policy, salt=5, limit=recipe.epoch_images
         )
+        checkpoint = work.folder.checkpoints / f"trial-{_digest(plan)}.safetensors"
+        found: dict[str, Any] = {"accuracy": None, "reason": ""}
+        try:
+            outcome = train(
+                module, images, work.scoring, recipe, seed=work.settings.seed, checkpoint=checkpoint
+            )
+            found["accuracy"] = outcome.last.accuracy
+        except TrainingError as error:
+            found["reason"] = str(error)
         checkpoint.unlink(missing_ok=True)
-        return outcome.last.accuracy
+        return found
 
 
 def trained_design(work: Work) -> None:
@@ -125,6 +136,7 @@ def trained_design(work: Work) -> None:
     width = work.once("width", partial(_fit_width, work))["width"]
     space = work.buildable(width)
     work.once("space", lambda: {"id": space.id, "width": width, "count": str(space.count())})
+    work.set_threads(space.plan(space.sample(Random(0))))
     work.progress.stage("Searching")
     trials = trained_trials(work, space)
     valid = sorted((t for t in trials if t.valid), key=lambda t: t.figures["error"])
@@ -172,6 +184,10 @@ def trained_trials(work: Work, space: BuildableSpace) -> list[Trial]:
 
     store = work.store(hunt.objectives, space)
     return run_strategy(asked.way.strategy, hunt, judge, store, asked.workers, on_trial)
+
+
+def _digest(plan: Plan) -> str:
+    return hashlib.blake2b(json.dumps(plan.to_list()).encode(), digest_size=8).hexdigest()
 
 
 def _draw(space: BuildableSpace, judge: TrainedJudge, rng: Random) -> Arch:

@@ -28,6 +28,7 @@ from netsmith.data.sources.dataset import MapDataset
 from netsmith.devices.bench import Bench
 from netsmith.devices.device import parse
 from netsmith.errors import BudgetError, FolderError
+from netsmith.nn.network import Network
 from netsmith.pipeline.calibration import calibrated
 from netsmith.pipeline.folder import DesignFolder
 from netsmith.pipeline.progress import Progress
@@ -35,11 +36,12 @@ from netsmith.pipeline.reach import WIDTHS, within_activations
 from netsmith.pipeline.settings import Settings
 from netsmith.pipeline.store import Contents, Store
 from netsmith.pipeline.tabled import TableDevice
+from netsmith.plan import Plan
 from netsmith.spaces.chain import ChainSpace
 from netsmith.spaces.dense import DenseStage, dense
 from netsmith.spaces.mbconv import Stage, mbconv
 from netsmith.spaces.space import BuildableSpace
-from netsmith.train import trainable_macs
+from netsmith.train import fastest_threads, place, trainable_macs
 
 SEARCH_BATCH, EVALUATION_BATCH, SCORING_IMAGES = 64, 256, 4000
 # What a limit of activations must leave of the options of a space for its width to be worth searching.
@@ -113,6 +115,19 @@ class Work:
         if number:
             were = "image was" if number == 1 else "images were"
             self.warn(f"{number} {were} skipped; the report lists them")
+
+    def set_threads(self, plan: Plan) -> None:
+        """Train with the threads that were asked for, or that ``plan`` trains fastest with; so at every start."""
+
+        def choose() -> dict[str, int]:
+            network = place(Network(plan), torch.device("cpu"))
+            x = torch.zeros(SEARCH_BATCH, *self.splits.input_shape).to(memory_format=torch.channels_last)
+            most = torch.get_num_threads()
+            return {
+                "threads": self.settings.threads or fastest_threads(lambda: network(x).sum().backward(), most)
+            }
+
+        torch.set_num_threads(self.once("threads", choose)["threads"])
 
     @cached_property
     def scoring(self) -> Loader:
