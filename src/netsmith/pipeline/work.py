@@ -117,7 +117,7 @@ class Work:
             self.warn(f"{number} {were} skipped; the report lists them")
 
     def set_threads(self, plan: Plan) -> None:
-        """Train with the threads that were asked for, or that ``plan`` trains fastest with; so at every start."""
+        """Train with the threads that were asked for, or that ``plan`` trains fastest with."""
 
         def choose() -> dict[str, int]:
             network = place(Network(plan), torch.device("cpu"))
