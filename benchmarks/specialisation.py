@@ -282,6 +282,10 @@ def main() -> None:
                 )
                 for i, share in enumerate(OTHERS)
             ),
+            Figure(
+                f"networks chosen for {len(options.devices)} devices that differ",
+                statistics.mean(len(seed["reached"]) for seed in seeds),
+            ),
             *figures_of(seeds, options.devices),
         ],
         options.json,

@@ -51,6 +51,7 @@ def test_a_front_of_trained_archs_is_found_on_the_device(design: Design) -> None
     points = [tuple(p["figures"][n] for n in ("error", "latency_ms", "size_bytes")) for p in design.front]
     assert pareto.front(points) == list(range(len(points)))
     assert design.accuracy > 0.5
+    assert design.arch.digest in {point["digest"] for point in design.front}, "what is chosen is of the front"
     assert design.result["parity_worst"] <= 1e-4
     assert not list((design.folder / "checkpoints").glob("trial-*"))
 

@@ -179,7 +179,8 @@ class Chooser:
         points = [[t.figures[name] for name in names] for t in trials]
         order = sorted(range(len(trials)), key=pareto.worths(points).__getitem__)
         best = [trials[i] for i in order if pareto.worths(points)[i][0] == 0][:FRONT_MEASURED]
-        return sorted((t for t in self.measure(best) if t.valid), key=lambda t: t.figures["error"])
+        kept = (trial for trial in self.measure(best) if trial.valid)
+        return sorted(kept, key=lambda t: [t.figures[name] for name in self.work.settings.figures])
 
     def _close(self, trial: Trial) -> bool:
         """Whether the measured latency is so close to the limit that another measurement may be over it."""

@@ -101,7 +101,7 @@ def _asked_for(design: Design, budget: Budget, digest: str) -> Trial:
         raise BudgetError(
             f"no trial of the front of {design.folder} keeps {budget.limits()}; the least it has are {least}"
         )
-    return min(kept, key=lambda trial: trial.figures["error"])
+    return min(kept, key=lambda trial: (trial.figures["error"], trial.figures["latency_ms"]))
 
 
 def _settings_of(folder: Path) -> Settings:

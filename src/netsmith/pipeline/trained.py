@@ -139,7 +139,8 @@ def trained_design(work: Work) -> None:
     work.set_threads(space.plan(space.sample(Random(0))))
     work.progress.stage("Searching")
     trials = trained_trials(work, space)
-    valid = sorted((t for t in trials if t.valid), key=lambda t: t.figures["error"])
+    names = (*work.settings.figures, "latency_ms")  # of equal errors, what is less of the others
+    valid = sorted((t for t in trials if t.valid), key=lambda t: [t.figures[name] for name in names])
     best, reasons = train_best(work, valid, trials, space.plan, lambda arch: None)
     recipe = training_recipe(work, best.plan)
     networks = [best, *mobilenets(work, recipe)]
