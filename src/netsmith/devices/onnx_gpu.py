@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from netsmith.devices.device import Array, Run
 from netsmith.devices.gpu import GpuRuntime, gpu_of
-from netsmith.devices.onnx_runtime import installed
+from netsmith.devices.onnx_runtime import installed, passes
 from netsmith.errors import DeviceError
 
 EXTRA = "onnxruntime-gpu"
@@ -45,19 +45,11 @@ class OnnxGpu(GpuRuntime, ABC):
             session.disable_fallback()
             if session.get_providers()[0] != first:
                 raise RuntimeError(f"{first} could not be started, only {session.get_providers()}")
-            inputs = {session.get_inputs()[0].name: x}
-            outputs = [session.get_outputs()[0].name]
-            session.run(outputs, inputs)
+            return passes(session, x)
         except Exception as error:  # the runtime's classes are private to its C++ module
             raise DeviceError(
                 f"{self.runtime} cannot run this file on input {x.shape} of {x.dtype}: {error}"
             ) from error
-
-        def run() -> Array:
-            result: Array = session.run(outputs, inputs)[0]
-            return result
-
-        return run
 
 
 @dataclass(frozen=True, slots=True)

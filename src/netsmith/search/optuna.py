@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -142,7 +143,5 @@ def _quiet_study(sampler: BaseSampler, objectives: int) -> Study:
 
 
 def _check_installed() -> None:
-    try:
-        import optuna  # noqa: F401
-    except ImportError:
-        raise MissingExtraError("optuna", "optuna", "searching by NSGA-II or TPE") from None
+    if find_spec("optuna") is None:
+        raise MissingExtraError("optuna", "optuna", "searching by NSGA-II or TPE")
