@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import optuna
 import pytest
 
 from netsmith import pareto
@@ -54,6 +55,18 @@ def test_a_front_of_trained_archs_is_found_on_the_device(design: Design) -> None
     assert design.arch.digest in {point["digest"] for point in design.front}, "what is chosen is of the front"
     assert design.result["parity_worst"] <= 1e-4
     assert not list((design.folder / "checkpoints").glob("trial-*"))
+
+
+def test_the_store_keeps_what_was_measured(design: Design) -> None:
+    (study,) = optuna.get_all_study_summaries(f"sqlite:///{design.folder / 'journal.db'}")
+    kept = optuna.load_study(
+        study_name=study.study_name, storage=f"sqlite:///{design.folder / 'journal.db'}"
+    ).trials
+    assert len(kept) == TRIALS
+    for trial in kept:
+        figures, samples = trial.user_attrs["figures"], trial.user_attrs["samples latency_ms"]
+        assert min(samples) <= figures["latency_ms"] <= max(samples)
+        assert trial.values == [figures[name] for name in ("error", "latency_ms", "size_bytes")]
 
 
 def test_its_page_draws_the_front(design: Design) -> None:

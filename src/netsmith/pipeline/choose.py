@@ -177,8 +177,9 @@ class Chooser:
         names = [_BEFORE_MEASURING.get(name, name) for name in self.work.settings.figures]
         trials = [t for t in self._searched(0.0, self.target, self.work.settings.seed) if t.valid]
         points = [[t.figures[name] for name in names] for t in trials]
-        order = sorted(range(len(trials)), key=pareto.worths(points).__getitem__)
-        best = [trials[i] for i in order if pareto.worths(points)[i][0] == 0][:FRONT_MEASURED]
+        worths = pareto.worths(points)
+        order = sorted(range(len(trials)), key=worths.__getitem__)
+        best = [trials[i] for i in order if worths[i][0] == 0][:FRONT_MEASURED]
         kept = (trial for trial in self.measure(best) if trial.valid)
         return sorted(kept, key=lambda t: [t.figures[name] for name in self.work.settings.figures])
 

@@ -12,7 +12,7 @@ from typing import cast
 
 from netsmith.arch import Arch
 from netsmith.pipeline.store import Store
-from netsmith.pipeline.together import search_together
+from netsmith.pipeline.together import Samples, search_together
 from netsmith.search.evolution import Evolution
 from netsmith.search.local import LocalSearch
 from netsmith.search.optuna import nsga2, tpe
@@ -90,12 +90,15 @@ def run_strategy(
     store: Store,
     workers: int = 1,
     on_trial: Callable[[int, Trial], None] = lambda number, trial: None,
+    samples: Samples = lambda arch: {},
 ) -> list[Trial]:
     """Return the trials of the archs that ``strategy`` asked for, in their order, each once.
 
     What the store holds is not judged again; ``workers`` may share it. ``on_trial`` hears of every arch
-    asked for, counted from 1.
+    asked for, counted from 1. ``samples`` are kept beside the trials that were judged here.
     """
     searcher = _MAKERS[strategy](hunt)
-    trials = search_together(store, searcher, judge, hunt.trials, ahead=workers, on_trial=on_trial)
+    trials = search_together(
+        store, searcher, judge, hunt.trials, ahead=workers, on_trial=on_trial, samples=samples
+    )
     return list({trial.arch: trial for trial in trials}.values())

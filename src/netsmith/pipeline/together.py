@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from netsmith.arch import Arch
 from netsmith.pipeline.store import Store
 from netsmith.search.searcher import Searcher
 from netsmith.trial import Trial
+
+Samples = Callable[[Arch], Mapping[str, Sequence[float]]]
 
 
 def search_together(
@@ -28,12 +30,14 @@ def search_together(
     ahead: int = 1,
     poll_s: float = 1.0,
     on_trial: Callable[[int, Trial], None] = lambda number, trial: None,
+    samples: Samples = lambda arch: {},
 ) -> list[Trial]:
     """Return the trials of the first ``queries`` archs asked for, in that order, evaluating those left to us.
 
     ``ahead`` is how many workers can be busy at once; all of them are to be given the same, and an
     equal searcher. ``on_trial`` hears of every trial told, counted from 1. What ``evaluate`` raises comes
-    through, and the arch is free for others.
+    through, and the arch is free for others. ``samples`` gives what was measured of an arch that was
+    evaluated here, figure by figure, to be kept beside its trial.
     """
     told: list[Trial] = []
     asked: deque[Arch] = deque()
@@ -47,17 +51,17 @@ def search_together(
             told.append(known[asked.popleft()])
             searcher.tell(told[-1])
             on_trial(len(told), told[-1])
-        elif not _evaluated(store, [arch for arch in asked if arch not in known], evaluate):
+        elif not _evaluated(store, [arch for arch in asked if arch not in known], evaluate, samples):
             time.sleep(poll_s)
     return told
 
 
-def _evaluated(store: Store, archs: list[Arch], evaluate: Callable[[Arch], Trial]) -> bool:
+def _evaluated(store: Store, archs: list[Arch], evaluate: Callable[[Arch], Trial], samples: Samples) -> bool:
     """Evaluate the first arch that nobody has; False where others have them all."""
     for arch in archs:
         claim = store.claim(arch)
         if claim is not None:
             with claim:
-                claim.finish(evaluate(arch))
+                claim.finish(evaluate(arch), samples(arch))
             return True
     return False

@@ -59,6 +59,10 @@ class TrainedJudge:
         found = self.work.once("known", partial(self._measured, plan), plan=_digest(plan))
         return dict(found["figures"])
 
+    def samples(self, arch: Arch) -> dict[str, list[float]]:
+        """Return the samples of what was measured of an arch."""
+        return dict(self.work.once("known", dict, plan=_digest(self.space.plan(arch)))["samples"])
+
     def allowed(self, arch: Arch) -> bool:
         """Whether an arch keeps every limit that is known without training."""
         return not self.work.budget.broken(self.known(arch))
@@ -86,8 +90,9 @@ class TrainedJudge:
         device, shape = work.bench.device, work.splits.input_shape
         model = device.export(deployable(work, Network(plan)), shape, input_type="uint8")
         counts = count_plan(plan)
+        latency = work.bench.time_files({"it": model}, width=0.03, limit_s=1.0)["it"]
         found = {
-            "latency_ms": work.bench.time_files({"it": model}, width=0.03, limit_s=1.0)["it"].median_ms,
+            "latency_ms": latency.median_ms,
             "macs": float(counts.macs),
             "params": float(counts.params),
             "size_bytes": float(len(model)),
@@ -95,7 +100,7 @@ class TrainedJudge:
         }
         if work.budget.peak_bytes is not None or "peak_bytes" in work.settings.figures:
             found["peak_bytes"] = float(device.footprint(model).peak_bytes)
-        return {"figures": found}
+        return {"figures": found, "samples": {"latency_ms": list(latency.corrected_ms)}}
 
     def _trained(self, plan: Plan) -> dict[str, Any]:
         """Train a network for a short while, and return its validation accuracy or why there is none.
@@ -184,7 +189,9 @@ def trained_trials(work: Work, space: BuildableSpace) -> list[Trial]:
         work.progress.update(count, hunt.trials, trial.reason if error is None else _said(trial))
 
     store = work.store(hunt.objectives, space)
-    return run_strategy(asked.way.strategy, hunt, judge, store, asked.workers, on_trial)
+    return run_strategy(
+        asked.way.strategy, hunt, judge, store, asked.workers, on_trial, train_and_judge.samples
+    )
 
 
 def _digest(plan: Plan) -> str:
