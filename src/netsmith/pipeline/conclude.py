@@ -35,7 +35,8 @@ def conclude(
 ) -> None:
     """Measure all networks in one run, read the test part, and write the files of the answer.
 
-    The design's latency is by the samples of this run and of those that verified it after its training.
+    The design's latency is by the samples of this run and of those that verified it after its training. One
+    that seems over the limit is measured again, and all count, as then: what disturbed the machine may pass.
     ``model`` predicts latencies, where the design had use for one.
     """
     models = {network.name: network.model for network in networks}
@@ -44,6 +45,9 @@ def conclude(
     verified = work.journal.last("verified", name=design.name)
     if verified is not None:
         latencies[design.name] = latencies[design.name].pooled(Latency.from_dict(verified["latency"]))
+    if broken_limits(work.budget, {"latency_ms": latencies[design.name].median_ms}):
+        again = work.bench.time_files({design.name: design.model}, limit_s=FINAL_LIMIT_S)
+        latencies[design.name] = latencies[design.name].pooled(again[design.name])
     result = {
         **answer_of(work, space, width, design, latencies[design.name], model, work.budget, reasons),
         **_seconds(work),
