@@ -105,7 +105,7 @@ class _Recurrent(nn.Module):
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Steps so small wait longer for a second thread than it works, on a busy machine a hundred times."""
+    """Steps so small wait longer for a second thread than it works, on a busy machine many times as long."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
