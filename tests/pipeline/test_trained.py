@@ -10,7 +10,7 @@ import pytest
 
 from netsmith import pareto
 from netsmith.budget import Budget
-from netsmith.errors import BudgetError, FolderError, SettingsError
+from netsmith.errors import BudgetError, FolderError, SettingsError, StoreError
 from netsmith.journal import read
 from netsmith.pipeline import trained
 from netsmith.pipeline.answer import Design
@@ -135,6 +135,12 @@ def test_a_budget_out_of_reach_is_said_with_the_least(asked: Settings, small: Ma
         run(small(strategy="dpp", stages=None, width=None, latency=1e-6), tmp_path)
 
 
+def test_a_store_that_cannot_be_is_said_before_any_work(small: Make, tmp_path: Path) -> None:
+    with pytest.raises(StoreError):
+        run(small(strategy="evolution", storage="nosuch://x"), tmp_path)
+    assert not (tmp_path / "journal").exists()
+
+
 def test_several_devices_are_refused(small: Make, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="share one supernet"):
         run_several(
@@ -154,6 +160,7 @@ def test_several_devices_are_refused(small: Make, tmp_path: Path) -> None:
         ({"objectives": "error,latency"}, "not a front"),
         ({"workers": 2}, "--storage"),
         ({"workers": 0}, "workers"),
+        ({"storage": "trials.db"}, "leave --storage out"),
     ],
 )
 def test_ways_that_lead_nowhere_are_refused(small: Make, changes: dict[str, object], what: str) -> None:

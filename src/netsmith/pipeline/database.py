@@ -39,14 +39,10 @@ class Study:
     @classmethod
     def open(cls, address: str | Path, name: str, objectives: Sequence[str]) -> Study:
         """Open the study ``name`` or begin it. Raises :class:`StoreError`, :class:`MissingExtraError`."""
-        try:
-            import optuna
-        except ImportError:
-            raise MissingExtraError("optuna", "optuna", "a store of trials") from None
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        url, shown = _url(address)
+        storage, shown = _connected(address)
+        import optuna
+
         with _told(shown):
-            storage = _storage(url)
             study = optuna.create_study(
                 storage=storage,
                 study_name=name,
@@ -140,6 +136,23 @@ class Study:
     def close(self) -> None:
         """Close every connection."""
         self._storage.engine.dispose()
+
+
+def check_address(address: str | Path) -> None:
+    """Raise what :meth:`Study.open` would of an address that cannot be used, before any work is done."""
+    _connected(address)[0].engine.dispose()
+
+
+def _connected(address: str | Path) -> tuple[Any, str]:
+    """Return Optuna's storage at an address, and the address as it may be shown."""
+    try:
+        import optuna
+    except ImportError:
+        raise MissingExtraError("optuna", "optuna", "a store of trials") from None
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    url, shown = _url(address)
+    with _told(shown):
+        return _storage(url), shown
 
 
 def _url(address: str | Path) -> tuple[str, str]:

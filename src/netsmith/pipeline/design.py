@@ -58,6 +58,7 @@ def run(settings: Settings, out: Path, *, source: Any = None, progress: Progress
 
 def begin(work: Work, asked: Sequence[Settings], out: Path) -> None:
     """Note the start of a design that is one of ``asked``, and the command that does them all in ``out``."""
+    work.check_storage()
     work.journal.write("started", command=command_of(asked, out), versions=_versions())
 
 

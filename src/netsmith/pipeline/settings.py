@@ -160,6 +160,8 @@ class Settings:
                 "strategy 'proxyless' moves the path probabilities of a supernet, which space 'mbconv' has "
                 f"and space 'dense' has not; got space '{space}' and judge '{judge}'"
             )
+        if strategy == "proxyless" and self.storage is not None:
+            raise SettingsError("strategy 'proxyless' judges no archs one by one: leave --storage out")
         if judge == "supernet" and space == "dense":
             raise SettingsError("space 'dense' has no supernet; its archs are judged by --judge training")
         if self.stages is not None and space != "mbconv":

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,6 +31,7 @@ from netsmith.devices.device import parse
 from netsmith.errors import BudgetError, FolderError
 from netsmith.nn.network import Network
 from netsmith.pipeline.calibration import calibrated
+from netsmith.pipeline.database import check_address
 from netsmith.pipeline.folder import DesignFolder
 from netsmith.pipeline.progress import Progress
 from netsmith.pipeline.reach import WIDTHS, within_activations
@@ -213,8 +215,16 @@ class Work:
         known = [named, self.splits.digest, self.bench.device.fingerprint()]
         digest = hashlib.blake2b(json.dumps(known, sort_keys=True).encode(), digest_size=8).hexdigest()
         contents = Contents(space.id, space.decisions, objectives, digest)
-        address = asked.storage or self.folder.path / "journal.db"
-        return Store.open(address, f"netsmith-{digest}", contents)
+        return Store.open(self._address, f"netsmith-{digest}", contents)
+
+    def check_storage(self) -> None:
+        """Raise :class:`netsmith.errors.StoreError` where trials are to be kept and cannot be."""
+        if self.settings.way.strategy != "proxyless":
+            check_address(self._address)
+
+    @property
+    def _address(self) -> str | Path:
+        return self.settings.storage or self.folder.path / "journal.db"
 
     def _unlimited(self, width: float) -> ChainSpace:
         rows = self.settings.stages

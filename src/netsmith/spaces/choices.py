@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from random import Random
 
 from netsmith.arch import Arch
@@ -83,12 +83,15 @@ class ChoiceSpace(ABC):
 
     def check(self, arch: Arch) -> None:
         """Raise :class:`ArchError` unless ``arch`` is a point of this space."""
-        if arch.space != self.id:
-            raise ArchError(f"the arch is of space '{arch.space}', not of this space '{self.id}'")
-        if len(arch.choices) != len(self.sizes):
-            raise ArchError(
-                f"space '{self.id}' has {len(self.sizes)} decisions; the arch has {len(arch.choices)}"
-            )
-        for i, (choice, size) in enumerate(zip(arch.choices, self.sizes, strict=True)):
-            if not 0 <= choice < size:
-                raise ArchError(f"decision {i} is one of 0..{size - 1}; got {choice}")
+        check_decisions(arch, self.id, self.sizes)
+
+
+def check_decisions(arch: Arch, space: str, sizes: Sequence[int]) -> None:
+    """Raise :class:`ArchError` unless ``arch`` is of ``space``, each choice one of so many from 0 up."""
+    if arch.space != space:
+        raise ArchError(f"the arch is of space '{arch.space}', not of this space '{space}'")
+    if len(arch.choices) != len(sizes):
+        raise ArchError(f"space '{space}' has {len(sizes)} decisions; the arch has {len(arch.choices)}")
+    for i, (choice, size) in enumerate(zip(arch.choices, sizes, strict=True)):
+        if not 0 <= choice < size:
+            raise ArchError(f"decision {i} is one of 0..{size - 1}; got {choice}")

@@ -19,6 +19,7 @@ from random import Random
 from netsmith.arch import Arch
 from netsmith.errors import ArchError, SpaceError
 from netsmith.plan import Block, Layer, Plan
+from netsmith.spaces.choices import check_decisions
 
 NORMS = ("norm+relu", "norm", "none")
 CONVS = ("1x1", "3x3", "1x1 group", "3x3 group", "1x1 learned group", "3x3 depthwise")
@@ -134,15 +135,7 @@ class DenseSpace:
 
     def check(self, arch: Arch) -> None:
         """Raise :class:`ArchError` unless ``arch`` is a point of this space."""
-        if arch.space != self.id:
-            raise ArchError(f"the arch is of space '{arch.space}', not of this space '{self.id}'")
-        if len(arch.choices) != len(self.sizes):
-            raise ArchError(
-                f"space '{self.id}' has {len(self.sizes)} decisions; the arch has {len(arch.choices)}"
-            )
-        for i, (choice, size) in enumerate(zip(arch.choices, self.sizes, strict=True)):
-            if not 0 <= choice <= size:
-                raise ArchError(f"decision {i} is one of 0..{size}; got {choice}")
+        check_decisions(arch, self.id, [size + 1 for size in self.sizes])
         length = len(self._cut(arch))
         if length < _SHORTEST or any(arch.choices[length:]):
             raise ArchError(
