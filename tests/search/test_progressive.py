@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -226,6 +227,32 @@ def test_of_many_shortest_archs_so_many_are_drawn() -> None:
         assert {len(space.tokens(arch)) for arch in draws[-1]} == {1}
         assert len(space.tokens(search.ask())) == 2
     assert draws[0] != draws[1]
+
+
+def test_the_first_that_are_drawn_hold_every_token_alike() -> None:
+    """Of 3 x 6 pairs six: each of the second letters once, each of the first twice."""
+
+    class Pairs(Words):
+        def children(self, arch: Arch | None) -> Iterator[Arch]:
+            if arch is None:
+                yield from (self.word(first, second) for first in (1, 2, 3) for second in range(4, 10))
+
+    for seed in range(5):
+        space = Pairs(9, 2)
+        drawn = run(ProgressiveSearch(space, seed, Exact(), width=6, first=6), space, 6)
+        held = Counter(token for arch in drawn for token in space.tokens(arch))
+        assert held == {1: 2, 2: 2, 3: 2} | dict.fromkeys(range(4, 10), 1)
+
+
+def test_a_level_may_be_longer_by_several_layers() -> None:
+    space = Words(3, 6)
+    search = ProgressiveSearch(space, 0, Exact(), width=3, layers=2)
+    asked = run(search, space, 12)
+    assert [len(space.tokens(arch)) for arch in asked] == [1] * 3 + [3] * 3 + [5] * 3 + [6] * 3
+    assert space.tokens(asked[3])[0] == 3  # of the best parents, by the exact surrogate
+    assert (3, 3, 3, 3, 3, 3) in {space.tokens(arch) for arch in asked[9:]}
+    with pytest.raises(SettingsError, match="layers"):
+        ProgressiveSearch(space, 0, Exact(), layers=0)
 
 
 def test_what_is_known_is_asked_once() -> None:

@@ -24,7 +24,7 @@ from netsmith.spaces.space import BuildableSpace, GrowingSpace
 from netsmith.trial import Trial
 
 Judge = Callable[[Arch], Trial]
-LEVELS = 6  # that the progressive search has trials for: the lengths of cells, and one more of the longest
+LEVELS = 3  # that the progressive search has trials for: the pairs of a cell
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,14 @@ def _evolution(hunt: Hunt) -> Searcher:
 
 
 def _progressive(hunt: Hunt) -> Searcher:
+    """A norm and a convolution at a time: with a norm alone behind it, a cell is nearly the same network."""
     from netsmith.search.sequence import ForestSurrogate  # loads PyTorch
 
     space = cast(GrowingSpace, hunt.space)
-    surrogate = ForestSurrogate(space.vocabulary, hunt.seed)
+    surrogate, width = ForestSurrogate(space.vocabulary, hunt.seed), max(3, hunt.trials // LEVELS)
     return ProgressiveSearch(
         space, hunt.seed, surrogate, known=hunt.known, objectives=hunt.objectives,
-        width=max(3, hunt.trials // LEVELS), first=hunt.trials // LEVELS, allowed=hunt.allowed,
+        width=width, first=width, layers=2, allowed=hunt.allowed,
     )  # fmt: skip
 
 

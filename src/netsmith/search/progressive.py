@@ -1,4 +1,4 @@
-"""DPP-Net's progressive search (Dong et al. 2018): from short archs to long ones, a layer at a time.
+"""DPP-Net's progressive search (Dong et al. 2018): from short archs to long ones, a layer or a few at a time.
 
 Error is learned by training and predicted by a surrogate before it; what else matters (parameters, latency,
 memory) is known of an arch without training. All objectives are minimised.
@@ -29,15 +29,17 @@ Known = Callable[[Arch], Mapping[str, float]]
 
 
 class ProgressiveSearch:
-    """Asks for the shortest archs, then again and again for the ``width`` most promising that are one longer.
+    """Asks for the shortest archs, then again and again for the ``width`` most promising that are longer.
 
-    Of the shortest it asks for all, or draws the greater of ``width`` and ``first`` where they are more.
+    Of the shortest it asks for all, or for the greater of ``width`` and ``first`` where they are more: those
+    that together hold every token about as often as any other.
 
     One level is a step of the paper's loop. *Train and mutate*: when the level was told, the ``width``
-    best of it become parents, and all their children that are ``allowed`` are considered. *Update and infer*:
-    the surrogate is fitted to every trial so far and predicts the children's ``objectives[0]``. *Select*: the
-    ``width`` first by Pareto dominance over that and the ``known`` other objectives are asked for; whole
-    fronts while they fit, of the next the least crowded (our choice; the paper does not say).
+    best of it become parents, and all their children that are ``allowed`` are considered. With ``layers``
+    these are longer by so many layers, as where one alone says little of what it leads to. *Update and
+    infer*: the surrogate is fitted to every trial so far and predicts the children's ``objectives[0]``.
+    *Select*: the ``width`` first by Pareto dominance over that and the ``known`` other objectives are asked
+    for; whole fronts while they fit, of the next the least crowded (our choice; the paper does not say).
 
     Where no parent can grow, levels are taken from every child that was considered and never asked for, and
     from the children of those. Asked for more while a level is under way, it goes on down that level's
@@ -58,14 +60,17 @@ class ProgressiveSearch:
         objectives: Sequence[str] = ("error",),
         width: int = 32,
         first: int = FIRST,
+        layers: int = 1,
         allowed: Allowed = lambda arch: True,
     ) -> None:
-        if width < 1 or not objectives:
+        if width < 1 or layers < 1 or not objectives:
             raise SettingsError(
-                f"a width of 1 or more and at least one objective; got {width}, {list(objectives)}"
+                "width and layers are 1 or more, and there is at least one objective; "
+                f"got {width}, {layers} and {list(objectives)}"
             )
         self._space, self._surrogate, self._allowed = space, surrogate, allowed
-        self._known, self._objectives, self._width = known, tuple(objectives), width
+        self._known, self._objectives = known, tuple(objectives)
+        self._width, self._layers = width, layers
         self._costs: dict[Arch, tuple[float, ...]] = {}
         self._errors: dict[Arch, float] = {}
         self._asked: dict[Arch, None] = {}  # in order, as all these dictionaries of None
@@ -75,7 +80,7 @@ class ProgressiveSearch:
         if not shortest:
             raise BudgetError("none of the shortest archs is allowed; allow more, or begin with shorter ones")
         Random(seed).shuffle(shortest)
-        self._start(shortest, max(width, first))
+        self._start(_covering(shortest, space), max(width, first))
 
     def ask(self) -> Arch:
         """Return the next of the level, or of what is next best while the level is under way."""
@@ -125,7 +130,13 @@ class ProgressiveSearch:
         return [found[i] for i in _best_first(points)[: self._width]]
 
     def _children(self, parents: Iterable[Arch]) -> list[Arch]:
-        return self._new(child for parent in parents for child in self._space.children(parent))
+        """Return what grows from ``parents``: of the last of ``layers`` generations that has any new."""
+        found: list[Arch] = []
+        generation = list(parents)
+        for _ in range(self._layers):
+            generation = [child for parent in generation for child in self._space.children(parent)]
+            found = self._new(generation) or found
+        return found
 
     def _new(self, archs: Iterable[Arch]) -> list[Arch]:
         """Return those that may be asked and were not, each once."""
@@ -146,6 +157,19 @@ class ProgressiveSearch:
             known = self._known(arch)
             self._costs[arch] = tuple(known[name] for name in self._objectives[1:])
         return self._costs[arch]
+
+
+def _covering(archs: Sequence[Arch], space: GrowingSpace) -> list[Arch]:
+    """Order archs so that those at the front hold every token about as often as any other."""
+    left = {arch: space.tokens(arch) for arch in archs}
+    seen = [0] * (space.vocabulary + 1)
+    order = []
+    while left:
+        arch = min(left, key=lambda arch: sum(seen[token] for token in left[arch]))
+        for token in left.pop(arch):
+            seen[token] += 1
+        order.append(arch)
+    return order
 
 
 def _best_first(points: Sequence[Sequence[float]]) -> list[int]:
