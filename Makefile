@@ -33,7 +33,7 @@ $(DEMO): pyproject.toml constraints.txt
 
 # What the demo does without: every other runtime, and what the tests need.
 $(READY): $(DEMO)
-	$(INSTALL) -e '.[onnxruntime,openvino,litert,executorch,mnn,ncnn,agent,optuna,parquet,dev]'
+	$(INSTALL) -e '.[onnxruntime,openvino,litert,executorch,mnn,ncnn,agent,optuna,parquet,compress,dev]'
 	touch $(READY)
 
 clean:

@@ -23,7 +23,7 @@ ROOT = SOURCE.parent.parent
 LAYERS = (
     ("errors", "arch", "plan", "budget", "costs", "trial", "pareto", "journal", "spaces"),
     ("nn", "data", "search", "checkpoint"),
-    ("supernet", "train", "export", "published"),
+    ("supernet", "train", "compress", "export", "published"),
     ("devices", "latency"),
     ("pipeline", "report"),
     ("cli", "testing"),

@@ -1,0 +1,1 @@
+"""Smaller networks: fewer bits a weight and an activation, chosen for the hardware that runs them."""
