@@ -59,6 +59,10 @@ class ExportError(NetsmithError):
     """A module that cannot be exported, or whose export does not equal it."""
 
 
+class CompressionError(NetsmithError):
+    """A network that cannot be compressed as asked, or not at all."""
+
+
 class TrainingError(NetsmithError):
     """Training that cannot go on, such as a loss that stays not-a-number."""
 

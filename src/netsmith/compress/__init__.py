@@ -1,1 +1,1 @@
-"""Smaller networks: fewer bits a weight and an activation, chosen for the hardware that runs them."""
+"""Smaller networks: fewer channels, fewer bits, chosen for the device that runs them."""
