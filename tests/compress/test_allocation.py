@@ -21,9 +21,9 @@ SHAPE = (3, 16, 16)
 
 def planted(count: int = 3, width: int = 32) -> tuple[Channels, Scores]:
     """Groups that nothing joins, with scores that fall from channel to channel and from group to group."""
-    groups = tuple(Group(f"g{i}", width, 1, ()) for i in range(count))
+    groups = tuple(Group(f"g{i}", width, 1, 0, ()) for i in range(count))
     scores = {g.name: torch.linspace(1, 0.1, width).double() / (i + 1) for i, g in enumerate(groups)}
-    return Channels(groups, (), {}), scores
+    return Channels(groups, (), 0, {}), scores
 
 
 def summed(scores: Scores, widths: Mapping[str, int]) -> float:
@@ -129,12 +129,12 @@ def test_draws_differ_and_repeat_by_their_seed() -> None:
 
 def test_widths_are_multiples_as_far_as_that_leaves_a_choice() -> None:
     groups = (
-        Group("wide", 60, 1, ()),
-        Group("narrow", 12, 1, ()),
-        Group("grouped", 48, 4, ()),
-        Group("two", 2, 1, ()),
+        Group("wide", 60, 1, 0, ()),
+        Group("narrow", 12, 1, 0, ()),
+        Group("grouped", 48, 4, 0, ()),
+        Group("two", 2, 1, 0, ()),
     )
-    choices = Choices(Channels(groups, (), {}), step=8)
+    choices = Choices(Channels(groups, (), 0, {}), step=8)
     assert choices.of["wide"] == [16, 24, 32, 40, 48, 56, 60]
     assert choices.of["narrow"] == [4, 6, 8, 10, 12]
     assert choices.of["grouped"] == [16, 24, 32, 40, 48]

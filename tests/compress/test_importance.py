@@ -64,7 +64,7 @@ def test_taylor_is_what_the_loss_changes_as_a_channel_fades(network: Build) -> N
 
 def test_the_best_are_ascending_and_as_many_of_each_part() -> None:
     scores = torch.tensor([5.0, 1.0, 4.0, 3.0, 9.0, 8.0, 7.0, 6.0])
-    assert best_of(Group("g", 8, 1, ()), scores, 3) == [4, 5, 6]
-    assert best_of(Group("g", 8, 2, ()), scores, 4) == [0, 2, 4, 5]
-    assert best_of(Group("g", 8, 2, ()), scores, 5) == [0, 2, 4, 5]
-    assert best_of(Group("g", 8, 4, ()), scores, 1) == [0, 2, 4, 6]
+    assert best_of(Group("g", 8, 1, 0, ()), scores, 3) == [4, 5, 6]
+    assert best_of(Group("g", 8, 2, 0, ()), scores, 4) == [0, 2, 4, 5]
+    assert best_of(Group("g", 8, 2, 0, ()), scores, 5) == [0, 2, 4, 5]
+    assert best_of(Group("g", 8, 4, 0, ()), scores, 1) == [0, 2, 4, 6]

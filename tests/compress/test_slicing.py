@@ -64,8 +64,7 @@ def test_it_computes_as_with_zeros_in_the_place_of_what_is_gone(each: nn.Module)
             torch.testing.assert_close(small(x), masked(module, channels, kept)(x), atol=1e-5, rtol=1e-5)
         widths = {name: len(stay) for name, stay in kept.items()}
         assert count(small, SHAPE).macs == channels.macs(widths)
-        weights = [p for p in small.parameters() if p.dim() > 1]
-        assert channels.weights(widths) == sum(p.numel() for p in weights)
+        assert channels.params(widths) == sum(p.numel() for p in small.parameters())
 
 
 def test_it_trains_and_is_a_network_of_its_own(each: nn.Module) -> None:

@@ -9,6 +9,7 @@ import typer
 import netsmith
 from netsmith.cli.agent import agent
 from netsmith.cli.compare import compare
+from netsmith.cli.compress import compress
 from netsmith.cli.design import design
 from netsmith.cli.devices import devices
 from netsmith.cli.measure import measure
@@ -24,7 +25,7 @@ application = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (design, pick, compare, measure, predict, devices, profile, report, agent):
+for command in (design, pick, compare, compress, measure, predict, devices, profile, report, agent):
     application.command()(command)
 
 

@@ -36,12 +36,14 @@ class Group:
     """Channels that go together, in all of ``links``.
 
     ``parts``: into so many equal runs the channels fall, each of which must keep as many as any other, as
-    grouped convolutions ask. ``name`` is that of the first layer that makes them.
+    grouped convolutions ask. ``name`` is that of the first layer that makes them. ``extras``: learned numbers
+    of a channel outside of the weights: biases, scales and shifts of norms.
     """
 
     name: str
     channels: int
     parts: int
+    extras: int
     links: tuple[Link, ...]
 
 
@@ -79,11 +81,13 @@ class Layer:
 class Channels:
     """What can be pruned of a network: its groups, first to last, its layers, and what must stay as it is.
 
-    ``untouched`` says of layers whose channels cannot be pruned why not, by name.
+    ``learned`` is how many numbers the whole network learned. ``untouched`` says of layers whose channels
+    cannot be pruned why not, by name.
     """
 
     groups: tuple[Group, ...]
     layers: tuple[Layer, ...]
+    learned: int
     untouched: Mapping[str, str]
 
     def shapes(self, widths: Mapping[str, int]) -> list[Layer]:
@@ -100,9 +104,11 @@ class Channels:
         """Return the multiply-adds of one image with so many channels."""
         return sum(layer.macs for layer in self.shapes(widths))
 
-    def weights(self, widths: Mapping[str, int]) -> int:
-        """Return how many numbers the convolutions and linear layers hold with so many channels."""
-        return sum(layer.weights for layer in self.shapes(widths))
+    def params(self, widths: Mapping[str, int]) -> int:
+        """Return how many learned numbers the network holds with so many channels."""
+        lost = sum(layer.weights for layer in self.layers) - sum(x.weights for x in self.shapes(widths))
+        gone = {g: g.channels - widths[g.name] for g in self.groups if g.name in widths}
+        return self.learned - lost - sum(count * group.extras for group, count in gone.items())
 
 
 def _narrowed(layer: Layer, lost_in: int, lost_out: int) -> Layer:

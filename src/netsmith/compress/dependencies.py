@@ -34,7 +34,8 @@ def channels_of(module: nn.Module, input_shape: tuple[int, int, int]) -> Channel
         else:
             groups.append(group)
     groups.sort(key=lambda group: order[group.name])
-    return Channels(tuple(groups), tuple(layers), untouched)
+    learned = sum(parameter.numel() for parameter in module.parameters())
+    return Channels(tuple(groups), tuple(layers), learned, untouched)
 
 
 def _groups(module: nn.Module, image: torch.Tensor, order: Mapping[str, int]) -> Iterator[Group]:
@@ -64,7 +65,8 @@ def _groups(module: nn.Module, image: torch.Tensor, order: Mapping[str, int]) ->
             links.append(Link(name, side, tuple(map(tuple, places))))
         links = list(dict.fromkeys(links))
         makers = [link.layer for link in links if link.side == "out" and link.layer in order]
-        yield Group(min(makers, key=order.__getitem__), width, _parts(module, links), tuple(links))
+        first = min(makers, key=order.__getitem__)
+        yield Group(first, width, _parts(module, links), _extras(module, links), tuple(links))
 
 
 def _parts(module: nn.Module, links: Sequence[Link]) -> int:
@@ -76,6 +78,18 @@ def _parts(module: nn.Module, links: Sequence[Link]) -> int:
         if isinstance(layer := layers[link.layer], nn.Conv2d) and layer.groups > 1 and not is_depthwise(layer)
     }
     return max(cuts, default=1)
+
+
+def _extras(module: nn.Module, links: Sequence[Link]) -> int:
+    """The learned numbers of one channel that are not in weights of two axes and more."""
+    layers = dict(module.named_modules())
+    return sum(
+        parameter.numel() // len(parameter)
+        for link in links
+        if link.side == "out"
+        for parameter in layers[link.layer].parameters(recurse=False)
+        if parameter.dim() == 1
+    )
 
 
 def _refused(group: Group, module: nn.Module) -> str:
@@ -102,7 +116,7 @@ def _fails(group: Group, module: nn.Module, image: torch.Tensor, expected: tuple
     if run < 2:
         return "it has a channel alone"
     half = [part * run + i for part in range(group.parts) for i in range(run // 2)]
-    alone = Channels((group,), (), {})
+    alone = Channels((group,), (), 0, {})
     try:
         with torch.no_grad():
             shape = tuple(pruned(module, alone, {group.name: half})(image).shape)

@@ -22,6 +22,7 @@ from netsmith.nn.runtime import keep_memory
 from netsmith.pipeline.answer import Design
 from netsmith.pipeline.baselines import baselines, mobilenet_widths
 from netsmith.pipeline.choose import Chooser
+from netsmith.pipeline.compressed import OF_BASE, compressed_design
 from netsmith.pipeline.conclude import conclude
 from netsmith.pipeline.deliver import train_best
 from netsmith.pipeline.finish import training_recipe
@@ -64,8 +65,9 @@ def begin(work: Work, asked: Sequence[Settings], out: Path) -> None:
 
 def _design(work: Work) -> None:
     """Everything from the images to the result."""
-    if work.settings.way.judge == "training":
-        trained_design(work)
+    others = {"training": trained_design, "inherited": compressed_design}
+    if work.settings.way.judge in others:
+        others[work.settings.way.judge](work)
         return
     quest = quest_of(work)
     work.progress.stage("Searching")
@@ -158,8 +160,11 @@ def command_of(asked: Sequence[Settings], out: Path) -> str:
     """Return the command that repeats a design, or the designs for several devices."""
     values = joined(asked)
     parts = ["netsmith", "design", values.pop("data")]
+    if asked[0].base is not None:
+        parts = ["netsmith", "compress", values.pop("base")]
+        values = {k: v for k, v in values.items() if k not in OF_BASE}
     for field in fields(Settings):
-        value = values.get(field.name)
+        value = values.get(field.name, field.default)
         if field.name == "data" or value == field.default:
             continue
         if field.name == "stages":  # no option holds them: design.toml does

@@ -14,12 +14,14 @@ from netsmith.latency.model import LatencyModel
 from netsmith.nn.network import Network
 from netsmith.nn.runtime import keep_memory
 from netsmith.pipeline.answer import Design
+from netsmith.pipeline.compressed import base_of
 from netsmith.pipeline.conclude import answer_of, write_answer
 from netsmith.pipeline.deliver import verify
 from netsmith.pipeline.design import quest_of
 from netsmith.pipeline.finish import finish, training_recipe
 from netsmith.pipeline.folder import DesignFolder
 from netsmith.pipeline.progress import Progress, Silent
+from netsmith.pipeline.pruning import Pruning
 from netsmith.pipeline.seek import run_search
 from netsmith.pipeline.settings import Settings, merge, read_toml
 from netsmith.pipeline.work import Work
@@ -73,6 +75,9 @@ def _searched(work: Work, arch: Arch) -> tuple[BuildableSpace, float, LatencyMod
     if work.settings.way.judge == "training":
         width = work.once("width", dict)["width"]
         return work.buildable(width), width, None, None
+    if work.settings.way.judge == "inherited":
+        pruning = Pruning(work, base_of(work))
+        return pruning.space, 1.0, None, pruning.start(arch)
     quest = quest_of(work)
     start = run_search([quest]).extract(arch) if work.settings.start == "supernet" else None
     return quest.space, quest.reach.width, quest.model, start

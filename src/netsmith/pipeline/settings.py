@@ -7,29 +7,18 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import tomli_w
 
 from netsmith.budget import Budget, read_quantity
 from netsmith.errors import SettingsError, nearest
+from netsmith.pipeline.way import WAYS, Way, check_way, way_of
 
 EFFORTS = ("quick", "standard", "thorough")
 _CHOICES: dict[str, tuple[str, ...]] = {
     "budget": EFFORTS,
-    "space": ("auto", "mbconv", "dense"),
-    "strategy": (
-        "auto",
-        "proxyless",
-        "dpp",
-        "random",
-        "evolution",
-        "local",
-        "surrogate",
-        "nsga2",
-        "tpe",
-    ),
-    "judge": ("auto", "supernet", "training"),
+    **WAYS,
     "update": ("gradient", "reinforce"),
     "weights": ("shared", "own"),
     "start": ("supernet", "scratch"),
@@ -46,17 +35,8 @@ _LIMITS = {
 }
 # What may be asked for beside the error, and the figure of a trial that it is.
 OBJECTIVES = {"error": "error", **_LIMITS}
-_FRONTS = ("dpp", "nsga2")  # strategies that are of fronts, where nothing else is said
 MAX_TOML_BYTES = 1_000_000
 MOST_WORKERS = 64
-
-
-class Way(NamedTuple):
-    """How archs are found: of which space, by which strategy, judged by what."""
-
-    space: str
-    strategy: str
-    judge: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +47,8 @@ class Settings:
     text with a unit (``"0.2ms"``). ``budget`` is how much work may be spent: quick, standard or thorough.
     ``stages`` replaces the space's layout: rows of ``width``, ``blocks``, ``stride``. ``objectives`` are what
     a front is of, joined by commas, the error first. ``storage`` is the address of Optuna's store of trials,
-    which ``workers`` designs with the same settings, in folders of their own, may share.
+    which ``workers`` designs with the same settings, in folders of their own, may share. ``base`` is the
+    folder of a finished design whose network is to lose channels, in the place of a search among new ones.
     """
 
     data: str
@@ -99,6 +80,7 @@ class Settings:
     search_epochs: int | None = None
     threads: int | None = None
     epochs: int | None = None
+    base: str | None = None
 
     def __post_init__(self) -> None:
         for name, allowed in _CHOICES.items():
@@ -134,38 +116,26 @@ class Settings:
     @property
     def way(self) -> Way:
         """The space, strategy and judge: what was asked for, and what follows from it."""
-        space, strategy, judge = self.space, self.strategy, self.judge
-        if space == "auto":
-            space = "dense" if strategy == "dpp" else "mbconv"
-        if judge == "auto":
-            judge = "training" if space == "dense" else "supernet"
-        if strategy == "auto":
-            strategy = "dpp" if space == "dense" else "proxyless" if judge == "supernet" else "evolution"
-        return Way(space, strategy, judge)
+        return way_of(self.space, self.strategy, self.judge, based=self.base is not None)
 
     @property
     def figures(self) -> tuple[str, ...]:
         """The figures of a trial that are objectives, the error first."""
         asked = self.objectives
         if asked == "auto":
-            asked = "error,latency" if self.way.strategy in _FRONTS else "error"
+            asked = "error,latency" if self.way.of_fronts else "error"
         return tuple(OBJECTIVES[name.strip()] for name in asked.split(","))
 
     def _check_way(self) -> None:
-        space, strategy, judge = self.way
-        if strategy == "dpp" and space != "dense":
-            raise SettingsError("strategy 'dpp' grows the cells of space 'dense'; leave --space out")
-        if strategy == "proxyless" and (space, judge) != ("mbconv", "supernet"):
-            raise SettingsError(
-                "strategy 'proxyless' moves the path probabilities of a supernet, which space 'mbconv' has "
-                f"and space 'dense' has not; got space '{space}' and judge '{judge}'"
-            )
-        if strategy == "proxyless" and self.storage is not None:
+        if not isinstance(self.base, str | None) or self.base == "":
+            raise SettingsError(f"base is the folder of a finished design; got {self.base!r:.100}")
+        check_way(self.way, based=self.base is not None)
+        if self.way.strategy == "proxyless" and self.storage is not None:
             raise SettingsError("strategy 'proxyless' judges no archs one by one: leave --storage out")
-        if judge == "supernet" and space == "dense":
-            raise SettingsError("space 'dense' has no supernet; its archs are judged by --judge training")
-        if self.stages is not None and space != "mbconv":
-            raise SettingsError(f"stages are a layout of space 'mbconv'; got space '{space}'")
+        if self.stages is not None and self.way.space != "mbconv":
+            raise SettingsError(f"stages are a layout of space 'mbconv'; got space '{self.way.space}'")
+        if self.base is not None and self.width is not None:
+            raise SettingsError("width is of a new network; one with a base has that of the base")
 
     def _check_objectives(self) -> None:
         asked = self.objectives
@@ -177,10 +147,11 @@ class Settings:
                 f"objectives are the error and what is to be small beside it, each once, such as "
                 f"'error,latency,size'; known: {', '.join(OBJECTIVES)}; got {asked!r:.100}"
             )
-        if len(self.figures) > 1 and self.way.strategy == "proxyless":
+        if len(self.figures) > 1 and (self.way.strategy == "proxyless" or self.base is not None):
+            what = "a design with a base" if self.base is not None else "strategy 'proxyless'"
             raise SettingsError(
-                "strategy 'proxyless' finds the best network under a limit, not a front; name another "
-                "strategy, such as dpp or nsga2, or one objective"
+                f"{what} finds the best network under a limit, not a front; name one objective, or a new "
+                "design by another strategy, such as dpp or nsga2"
             )
 
     def default_folder(self) -> Path:

@@ -1,0 +1,187 @@
+"""A trained network whose channels are to go: what goes together, what is left of it, and what that costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property, partial
+from random import Random
+from typing import Any
+
+from netsmith.arch import Arch
+from netsmith.compress.allocation import Choices, drawn, kept_of, uniform
+from netsmith.compress.dependencies import channels_of
+from netsmith.compress.importance import Scores, magnitude, taylor
+from netsmith.compress.planned import pruned_network, pruned_space
+from netsmith.devices.device import WEIGHT_BYTES
+from netsmith.errors import FolderError, SettingsError
+from netsmith.nn.count import count_plan
+from netsmith.nn.network import Network
+from netsmith.pipeline.answer import Design, read_json
+from netsmith.pipeline.finish import deployable, export_network
+from netsmith.pipeline.reach import activation_bytes
+from netsmith.pipeline.work import EVALUATION_BATCH, Work
+from netsmith.train import evaluate, recalibrate
+
+CALIBRATION_BATCHES, SCORED_BATCHES = 4, 8
+# Limits that widths are chosen by; the others are found kept or broken when a network is measured.
+BOUNDING = ("latency_ms", "macs", "params", "size_bytes")
+_CLOSE, _TRIES = 0.02, 4
+
+
+class Pruning:
+    """The base of a compression with its groups of channels; ``cost`` is what widths are chosen by.
+
+    The cost is the greatest share of a limit that is used up, so that 1 is the limit of them all. Latency is
+    predicted: a straight line over multiply-adds through the measured network, whole and at its narrowest,
+    then scaled until it is right for the network that is pruned everywhere alike.
+    """
+
+    def __init__(self, work: Work, base: Design) -> None:
+        self.work, self.network = work, base.network
+        self._check(base)
+        found = channels_of(self.network, work.splits.input_shape)
+        widths = Choices(found).of
+        self.space = pruned_space(self.network.plan, found, widths)
+        names = {group.name for group in self.space.groups}
+        self.channels = replace(found, groups=tuple(g for g in found.groups if g.name in names))
+        self.choices = Choices(self.channels)
+        self.limits = {name: limit for name, limit in work.budget.limits().items() if name in BOUNDING}
+        if not self.limits:
+            raise SettingsError(
+                "a network is compressed to a limit of latency, macs, params or size; give one, such as "
+                "--macs 50%"
+            )
+
+    def cost(self, widths: Mapping[str, int]) -> float:
+        """Return the greatest share of a limit that a network of these widths uses up."""
+        macs, params = self.channels.macs(widths), self.channels.params(widths)
+        figures = {"macs": macs, "params": params, "size_bytes": self._overhead + self._each * params}
+        if "latency_ms" in self.limits:
+            figures["latency_ms"] = self.predicted_ms(macs)
+        return max(figures[name] / limit for name, limit in self.limits.items())
+
+    def predicted_ms(self, macs: float) -> float:
+        """Return the latency that multiply-adds take here, as calibrated."""
+        line = self._line
+        return float(line["scale"] * (line["constant"] + line["slope"] * macs))
+
+    def known(self, arch: Arch) -> dict[str, float]:
+        """Return what is known of an arch without its accuracy and without measuring it."""
+        counts = count_plan(self.space.plan(arch))
+        precision = self.work.bench.device.precision
+        figures = {
+            "macs": float(counts.macs),
+            "params": float(counts.params),
+            "size_bytes": self._overhead + self._each * counts.params,
+            "activation_bytes": float(activation_bytes(counts, precision)),
+        }
+        if "latency_ms" in self.limits:
+            figures["latency_ms_predicted"] = self.predicted_ms(counts.macs)
+        return figures
+
+    def start(self, arch: Arch) -> Network:
+        """Return what is left of the base: its weights, without training, with its own batch statistics."""
+        kept = kept_of(self.channels, self.magnitude, self.space.widths(arch))
+        return pruned_network(self.network, self.space.plan(arch), self.channels, kept)
+
+    def error(self, arch: Arch) -> float:
+        """Return the validation error of what is left, its batch statistics estimated anew; found once."""
+
+        def judged() -> dict[str, float]:
+            network = self.start(arch)
+            recalibrate(network, self._calibration, CALIBRATION_BATCHES)
+            return {"accuracy": evaluate(network, self.work.scoring).accuracy}
+
+        return 1 - float(self.work.once("judged", judged, digest=arch.digest)["accuracy"])
+
+    def draw(self, rng: Random, limit: float) -> Arch:
+        """Draw an arch of cost ``limit`` or a little less."""
+        return self.space.nearest(next(drawn(self.choices, self.cost, limit, rng.getrandbits(31))))
+
+    def measured(self, arch: Arch) -> dict[str, Any]:
+        """Return the latency of an arch, its interval, and its size and memory as a file; found once."""
+        return self.work.once("measured", partial(self._measured, arch), digest=arch.digest)
+
+    @cached_property
+    def magnitude(self) -> Scores:
+        """What channels are worth by the weights that read them: by this they go."""
+        return magnitude(self.network, self.channels)
+
+    @cached_property
+    def taylor(self) -> Scores:
+        """What channels are worth by the loss's change on some training images: by this groups compare."""
+        loader = self.work.loader(self.work.splits.train, EVALUATION_BATCH, salt=6)
+        batches = (batch for _, batch in zip(range(SCORED_BATCHES), loader.epoch(0), strict=False))
+        return taylor(self.network, self.channels, batches)
+
+    @property
+    def _each(self) -> int:
+        return WEIGHT_BYTES[self.work.bench.device.precision]
+
+    @cached_property
+    def _overhead(self) -> float:
+        """The bytes of the whole network's file that are not its learned numbers."""
+
+        def found() -> dict[str, float]:
+            size = len(export_network(self.work, self.network, "base"))
+            return {"bytes": float(size - self._each * self.channels.params({}))}
+
+        return float(self.work.once("overhead", found)["bytes"])
+
+    @cached_property
+    def _line(self) -> dict[str, Any]:
+        return self.work.once("calibrated", self._calibrate)
+
+    def _calibrate(self) -> dict[str, float]:
+        """Fit the line of latency over multiply-adds, and scale it where it will be used."""
+        limit = self.limits["latency_ms"]
+        ends = [self.space.nearest({}), self.space.nearest(self.choices.least)]
+        macs = [count_plan(self.space.plan(arch)).macs for arch in ends]
+        times = [self.measured(arch)["latency_ms"] for arch in ends]
+        slope = max(0.0, (times[0] - times[1]) / max(1, macs[0] - macs[1]))
+        constant, scale = max(0.0, times[1] - slope * macs[1]), 1.0
+
+        def line(widths: Mapping[str, int]) -> float:
+            return float(scale * (constant + slope * self.channels.macs(widths)) / limit)
+
+        for _ in range(_TRIES):
+            if line(self.choices.least) > 1:
+                break
+            arch = self.space.nearest(uniform(self.choices, line, 1.0))
+            off = self.measured(arch)["latency_ms"] / (
+                line(self.space.widths(arch)) * self.limits["latency_ms"]
+            )
+            scale *= off
+            if abs(off - 1) < _CLOSE:
+                break
+        return {"constant": constant, "slope": slope, "scale": scale}
+
+    def _measured(self, arch: Arch) -> dict[str, Any]:
+        work = self.work
+        device = work.bench.device
+        model = device.export(deployable(work, self.start(arch)), work.splits.input_shape, input_type="uint8")
+        latency = work.bench.time_files({arch.digest: model}, width=0.02, limit_s=3.0)[arch.digest]
+        found = {
+            "latency_ms": latency.median_ms,
+            "latency_ms_high": latency.interval_ms[1],
+            "size_bytes": float(len(model)),
+        }
+        if work.budget.peak_bytes is not None:
+            found["peak_bytes"] = float(device.footprint(model).peak_bytes)
+        return found
+
+    @cached_property
+    def _calibration(self) -> Any:
+        return self.work.loader(self.work.splits.train, EVALUATION_BATCH, salt=3)
+
+    def _check(self, base: Design) -> None:
+        """Refuse other images than the base's: its test part would be among what it was trained on."""
+        described = read_json(base.folder / "arch.json")
+        known = [described["mean"], described["std"], described["label_names"]]
+        splits = self.work.splits
+        if known != [list(splits.mean), list(splits.std), list(splits.label_names)]:
+            raise FolderError(
+                f"the images of '{self.work.settings.data}' are not those that {base.folder} was designed "
+                "for; put them back where they were"
+            )

@@ -1,0 +1,71 @@
+"""How archs are found: of which space, by which strategy, judged by what; and what goes with what."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from netsmith.errors import SettingsError
+
+OF_CHANNELS = ("amc", "knapsack", "magnitude", "uniform")  # strategies that only take channels out
+WAYS: dict[str, tuple[str, ...]] = {
+    "space": ("auto", "mbconv", "dense", "pruned"),
+    "strategy": (
+        "auto", "proxyless", "dpp", "random", "evolution", "local", "surrogate", "nsga2", "tpe", *OF_CHANNELS,
+    ),
+    "judge": ("auto", "supernet", "training", "inherited"),
+}  # fmt: skip
+
+
+class Way(NamedTuple):
+    """A space, a strategy and a judge, by their names."""
+
+    space: str
+    strategy: str
+    judge: str
+
+    @property
+    def of_fronts(self) -> bool:
+        """Whether the strategy looks for fronts where nothing else is said."""
+        return self.strategy in ("dpp", "nsga2") and self.space != "pruned"
+
+
+def way_of(space: str, strategy: str, judge: str, *, based: bool) -> Way:
+    """Return the way with what is "auto" filled in; ``based`` where a trained network is begun with."""
+    if based:
+        own = ("pruned", "amc", "inherited")
+        asked = (space, strategy, judge)
+        return Way(*(name if name != "auto" else mine for name, mine in zip(asked, own, strict=True)))
+    if space == "auto":
+        space = "dense" if strategy == "dpp" else "mbconv"
+    if judge == "auto":
+        judge = "training" if space == "dense" else "supernet"
+    if strategy == "auto":
+        strategy = "dpp" if space == "dense" else "proxyless" if judge == "supernet" else "evolution"
+    return Way(space, strategy, judge)
+
+
+def check_way(way: Way, *, based: bool) -> None:
+    """Raise :class:`SettingsError` where space, strategy and judge do not go together."""
+    space, strategy, judge = way
+    if based:
+        if (space, judge) != ("pruned", "inherited") or strategy in ("proxyless", "dpp"):
+            raise SettingsError(
+                "a design with a base takes channels out of it: its space is 'pruned', its judge "
+                "'inherited', and its strategy neither proxyless nor dpp; got "
+                f"space '{space}', judge '{judge}' and strategy '{strategy}'"
+            )
+        return
+    if space == "pruned" or judge == "inherited" or strategy in OF_CHANNELS:
+        raise SettingsError(
+            f"space 'pruned', judge 'inherited' and the strategies {', '.join(OF_CHANNELS)} begin with a "
+            "trained network: netsmith compress FOLDER"
+        )
+    if strategy == "dpp" and space != "dense":
+        raise SettingsError("strategy 'dpp' grows the cells of space 'dense'; leave --space out")
+    if strategy == "proxyless" and (space, judge) != ("mbconv", "supernet"):
+        raise SettingsError(
+            "strategy 'proxyless' moves the path probabilities of a supernet, which space 'mbconv' has "
+            f"and space 'dense' has not; got space '{space}' and judge '{judge}'"
+        )
+    if judge == "supernet" and space == "dense":
+        raise SettingsError("space 'dense' has no supernet; its archs are judged by --judge training")

@@ -1,0 +1,157 @@
+"""A design's network with fewer channels: within its limits, the same after being killed, beside its base."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from netsmith.budget import Budget
+from netsmith.errors import BudgetError, FolderError, SettingsError
+from netsmith.journal import read
+from netsmith.pipeline import compressed
+from netsmith.pipeline.answer import Design
+from netsmith.pipeline.compressed import compression
+from netsmith.pipeline.design import run
+from netsmith.pipeline.pick import pick
+from netsmith.pipeline.progress import Silent
+
+EPISODES = 8
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few() -> Iterator[None]:
+    """As many walks as show what is to be shown."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(compressed.EPISODES, "quick", EPISODES)
+        yield
+
+
+def compress(base: Design, out: Path, progress: Any = None, **asked: Any) -> Design:
+    options = {"budget": "quick", "baselines": "none", "epochs": 3, "threads": 1, **asked}
+    return run(compression(base.folder, options), out, progress=progress)
+
+
+@pytest.fixture(scope="module")
+def smaller(finished: Design, tmp_path_factory: pytest.TempPathFactory) -> Design:
+    return compress(finished, tmp_path_factory.mktemp("compressed") / "amc", macs="60%", baselines="quick")
+
+
+def test_the_agent_keeps_the_limit_and_stands_beside_base_and_uniform(
+    smaller: Design, finished: Design
+) -> None:
+    result, base = smaller.result, finished.result
+    assert smaller.budget_met
+    assert 0.3 * base["macs"] < result["macs"] <= 0.6 * base["macs"]
+    assert (result["strategy"], result["judge"]) == ("amc", "inherited")
+    assert result["space"].startswith("pruned-")
+    assert set(result["baselines"]) == {"base", "uniform"}
+    assert result["baselines"]["base"]["macs"] == base["macs"]
+    assert result["baselines"]["base"]["accuracy"] == base["accuracy"]
+    assert result["baselines"]["uniform"]["macs"] <= 0.6 * base["macs"]
+    assert result["parity_worst"] <= 1e-4
+    assert smaller.accuracy > 0.5
+    assert smaller.module(torch.zeros(2, *finished.network.plan.input_shape, dtype=torch.uint8)).shape == (
+        2,
+        4,
+    )
+
+
+def test_each_arch_is_judged_and_measured_once(smaller: Design) -> None:
+    events = list(read(smaller.folder / "journal"))
+    for name in ("judged", "measured"):
+        digests = [e["digest"] for e in events if e["event"] == name]
+        assert len(digests) == len(set(digests)) > 0
+    trials = [e for e in events if e["event"] == "trial" and e["stage"] == "derive"]
+    assert 0 < len(trials) <= EPISODES
+    best = min(trials, key=lambda e: e["trial"]["figures"]["error"])
+    assert smaller.arch.digest == best["digest"]
+
+
+def test_the_command_that_repeats_it_is_in_the_result(smaller: Design, finished: Design) -> None:
+    command = smaller.result["command"]
+    assert command.startswith(f"netsmith compress {finished.folder} --device fake --macs ")
+    assert "--seed" not in command
+    assert (smaller.folder / "report.html").exists()
+
+
+class Stop(Silent):
+    """A user who presses Ctrl-C after so many updates."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+
+    def update(self, done: int, of: int, note: str = "") -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("after", [2, EPISODES])
+def test_killed_and_started_again_it_ends_alike(
+    smaller: Design, finished: Design, tmp_path: Path, after: int
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        compress(finished, tmp_path / "killed", Stop(after), macs="60%", baselines="quick")
+    again = compress(finished, tmp_path / "killed", macs="60%", baselines="quick")
+    assert again.arch == smaller.arch
+    for name, weights in again.network.state_dict().items():
+        assert torch.equal(weights, smaller.network.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("strategy", ["uniform", "magnitude", "knapsack", "random", "evolution"])
+def test_other_ways_keep_a_limit_of_latency(strategy: str, finished: Design, tmp_path: Path) -> None:
+    limit = 0.8 * finished.latency_ms
+    design = compress(finished, tmp_path / strategy, latency=limit, strategy=strategy)
+    assert design.budget_met
+    assert design.latency_ms <= limit
+    assert design.result["macs"] < finished.result["macs"]
+
+
+def test_a_limit_of_size_or_params_is_kept_too(finished: Design, tmp_path: Path) -> None:
+    design = compress(finished, tmp_path / "both", params="70%", size="80%", strategy="uniform")
+    assert design.result["params"] <= 0.7 * finished.result["params"]
+    assert design.result["size_bytes"] <= 0.8 * finished.result["size_bytes"]
+
+
+def test_a_point_of_its_front_is_picked(smaller: Design) -> None:
+    fastest = smaller.front[0]
+    picked = pick(smaller.folder, Budget(), digest=fastest["digest"])
+    assert picked.arch.digest == fastest["digest"]
+    assert picked.result["macs"] <= smaller.result["macs"] * 1.0001 or len(smaller.front) > 1
+
+
+def test_what_is_compressed_can_be_compressed_again(smaller: Design, tmp_path: Path) -> None:
+    design = compress(smaller, tmp_path / "twice", macs="80%", strategy="uniform")
+    assert design.result["macs"] <= 0.8 * smaller.result["macs"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({}, "--macs 50%"),
+        ({"activations": "50%"}, "--macs 50%"),
+        ({"macs": "0%"}, "over 0% and up to 100%"),
+        ({"macs": "half%"}, "over 0% and up to 100%"),
+        ({"latency": "50%", "device": "fake:likes=7"}, "give it in units"),
+        ({"macs": "50%", "strategy": "proxyless"}, "neither proxyless nor dpp"),
+        ({"macs": "50%", "space": "mbconv"}, "takes channels out"),
+        ({"macs": "50%", "objectives": "error,latency"}, "finds the best network under a limit"),
+        ({"macs": "50%", "width": 2.0}, "that of the base"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(
+    asked: dict[str, Any], says: str, finished: Design, tmp_path: Path
+) -> None:
+    with pytest.raises(SettingsError, match=says):
+        compress(finished, tmp_path / "refused", **asked)
+
+
+def test_a_limit_out_of_reach_and_a_missing_base_are_refused(finished: Design, tmp_path: Path) -> None:
+    with pytest.raises(BudgetError, match="fewest channels that may stay"):
+        compress(finished, tmp_path / "tiny", macs="1%", strategy="uniform")
+    with pytest.raises(FolderError, match="no finished design"):
+        compression(tmp_path / "nothing", {"macs": "50%"})
