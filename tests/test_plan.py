@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netsmith.errors import SpaceError
-from netsmith.plan import Block, Layer, Plan
+from netsmith.plan import Block, Layer, Plan, summed
 
 small = st.integers(1, 12)
 blocks = st.builds(
@@ -111,3 +111,51 @@ def test_what_is_not_a_block_is_refused(change: dict[str, Any]) -> None:
 def test_a_missing_field_is_refused() -> None:
     with pytest.raises(SpaceError, match="not a block"):
         Block.from_dict({"op": "conv"})
+
+
+operations = st.builds(
+    Block,
+    st.sampled_from(["mbconv", "basic"]),
+    st.just(8),
+    st.just(16),
+    st.just(6),
+    st.just(4),
+    kernel=st.sampled_from([1, 3, 5, 7]),
+    stride=st.just(2),
+    hidden=st.integers(1, 999999),
+    shortcut=st.booleans(),
+)
+
+
+@given(st.lists(operations, min_size=2, max_size=5))
+def test_a_sum_is_read_as_it_is_written(parts: list[Block]) -> None:
+    block = summed(parts)
+    assert block.parts == tuple(parts)
+    assert block.layers == ()
+    assert (block.input_shape, block.output_size) == (parts[0].input_shape, parts[0].output_size)
+    assert Block.from_dict(json.loads(json.dumps(block.to_dict()))) == block
+
+
+@given(st.lists(operations, min_size=1, max_size=3), st.lists(operations, min_size=1, max_size=3))
+def test_keys_of_sums_are_equal_exactly_for_equal_sums(first: list[Block], second: list[Block]) -> None:
+    assert (summed(first).key == summed(second).key) == (first == second)
+
+
+def test_a_sum_of_one_is_that_one_and_others_must_agree() -> None:
+    block = Block("mbconv", 8, 16, 6, 4, 3, 2, 48)
+    assert summed([block]) is block
+    for other in (Block("basic", 8, 16, 6, 4, 3, 1, 16), Block("basic", 8, 17, 6, 4, 3, 2, 16)):
+        with pytest.raises(SpaceError, match="same shapes and strides"):
+            summed([block, other])
+    with pytest.raises(SpaceError, match="an operation of a sum"):
+        summed([block, Block("skip", 8, 16, 6, 4)])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "mbconv", "mbconv:k3h8,", "mbconv:k4h8", "mbconv:k3h08", "mbconv:k33h8", "mbconv:k3h1234567",
+     "conv:k3h8", "basic:k3h8++", "sum:k3h8", "basic:k3h8," * 50 + "basic:k3h8"],
+)  # fmt: skip
+def test_a_sum_that_is_not_written_so_is_refused(text: str) -> None:
+    with pytest.raises(SpaceError):
+        Block.from_dict({**Block("sum", 8, 16, 4, 4).to_dict(), "cell": text})

@@ -8,14 +8,15 @@ its blocks up in a device's table, the report draws it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from netsmith.errors import SpaceError
 
 _MOST, _LONGEST_TEXT = 2**24, 512  # of what is read from outside
 _CONV = re.compile(r"(\d)x(\d):(\d{1,6})(?:/(\d{1,6}))?(?:/(\d{1,6}))?")
+_PART = re.compile(r"(mbconv|basic):k([13579])h(\d{1,6})(\+?)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,8 @@ class Block:
     ``height`` and ``width`` are those of the *input* feature map in pixels. ``hidden`` is
     the width inside the block: the expanded channels of an ``mbconv`` (equal to
     ``in_channels`` where it does not expand), the features of a ``head``, the inputs that a ``classifier``
-    keeps (0: all); 0 elsewhere. ``cell`` holds the layers of a ``dense`` block, written one after another.
+    keeps (0: all), the channels between the convolutions of a ``basic`` block; 0 elsewhere. ``cell`` holds the
+    layers of a ``dense`` block, or the operations of a ``sum``, written one after another.
     """
 
     op: str
@@ -101,7 +103,25 @@ class Block:
     @property
     def layers(self) -> tuple[Layer, ...]:
         """The layers of the cell. Raises :class:`SpaceError` where it is not written as they are."""
-        return tuple(map(Layer.parse, self.cell.split(","))) if self.cell else ()
+        return tuple(map(Layer.parse, self.cell.split(","))) if self.cell and self.op != "sum" else ()
+
+    @property
+    def parts(self) -> tuple[Block, ...]:
+        """The operations whose outputs a ``sum`` adds, each a block; none of another block.
+
+        Raises :class:`SpaceError` where they are not written as :func:`summed` writes them.
+        """
+        return tuple(map(self._part, self.cell.split(","))) if self.op == "sum" else ()
+
+    def _part(self, text: str) -> Block:
+        match = _PART.fullmatch(text)
+        if match is None:
+            raise SpaceError(f"an operation of a sum is mbconv:kKhH or basic:kKhH; got {text!r:.100}")
+        op, kernel, hidden, shortcut = match.groups()
+        part = replace(self, op=op, kernel=int(kernel), hidden=int(hidden), shortcut=bool(shortcut), cell="")
+        if _written(part) != text:
+            raise SpaceError(f"numbers of a sum's operations have no leading zeros; got {text!r:.100}")
+        return part
 
     @property
     def key(self) -> str:
@@ -138,8 +158,28 @@ class Block:
                 )
         if block.stride < 1 or block.kernel < 1:
             raise SpaceError(f"not a block: kernel and stride are 1 or more; got {data!r:.200}")
-        _ = block.layers
+        _ = block.layers, block.parts
         return block
+
+
+def summed(blocks: Sequence[Block]) -> Block:
+    """Return the block that adds up the outputs of ``blocks``; of one block itself.
+
+    They are ``mbconv`` or ``basic``. Raises :class:`SpaceError` on another operation, or where shapes or
+    strides differ.
+    """
+    first = blocks[0]
+    if len(blocks) == 1:
+        return first
+    shape = (first.in_channels, first.out_channels, first.height, first.width)
+    block = Block("sum", *shape, stride=first.stride, cell=",".join(map(_written, blocks)))
+    if block.parts != tuple(blocks):
+        raise SpaceError(f"blocks of a sum have the same shapes and strides; got {[b.key for b in blocks]}")
+    return block
+
+
+def _written(block: Block) -> str:
+    return f"{block.op}:k{block.kernel}h{block.hidden}{'+' if block.shortcut else ''}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,9 +54,9 @@ class Bead:
 
     @property
     def kernel(self) -> int | None:
-        """The largest kernel of an MBConv or a dense layer; None of what is not coloured by it."""
-        if self.block.op == "dense":
-            return max((layer.kernel for layer in self.block.layers), default=None)
+        """The largest kernel of an MBConv, a dense layer or a sum; None of what is not coloured by it."""
+        if self.block.op in ("dense", "sum"):
+            return max((p.kernel for p in (*self.block.layers, *self.block.parts)), default=None)
         return self.block.kernel if self.block.op == "mbconv" else None
 
     @property
@@ -66,9 +66,9 @@ class Bead:
 
     @property
     def operation(self) -> str:
-        """The operation, with the layers of a cell."""
-        layers = f": {', '.join(map(str, self.block.layers))}" if self.block.cell else ""
-        return f"{self.block.op}{layers}{' + shortcut' if self.block.shortcut else ''}"
+        """The operation, with the layers of a cell or the operations of a sum."""
+        cell = f": {self.block.cell.replace(',', ', ')}" if self.block.cell else ""
+        return f"{self.block.op}{cell}{' + shortcut' if self.block.shortcut else ''}"
 
     @property
     def shade(self) -> str:
@@ -175,7 +175,8 @@ def option_name(key: str) -> str:
 
 
 def _hidden(block: Block) -> int:
-    return block.hidden or max((layer.out_channels for layer in block.layers), default=0)
+    inside = [*(layer.out_channels for layer in block.layers), *(part.hidden for part in block.parts)]
+    return block.hidden or max(inside, default=0)
 
 
 def _expansion(block: Block) -> str:

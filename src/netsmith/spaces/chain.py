@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -28,32 +29,12 @@ class ChainSpace(ChoiceSpace):
     head: tuple[Block, ...]
 
     def __post_init__(self) -> None:
-        if not self.edges or not all(self.edges):
-            raise SpaceError(f"space '{self.name}' needs at least one edge, and an option on each")
-        for index, options in enumerate(self.edges):
-            keys = [b.key for b in options]
-            if len({(b.input_shape, b.out_channels, b.output_size) for b in options}) != 1:
-                raise SpaceError(f"options of edge {index} differ in their shapes: {keys}")
-            if len(set(keys)) != len(keys):
-                raise SpaceError(f"options of edge {index} are not distinct: {keys}; give each once")
-        chain = [*self.stem, *(options[0] for options in self.edges), *self.head]
-        for before, after in pairwise(chain):
-            if after.input_shape != (before.out_channels, *before.output_size):
-                raise SpaceError(
-                    f"block {after.key} takes {after.input_shape}, but the block before it, "
-                    f"{before.key}, gives {(before.out_channels, *before.output_size)}"
-                )
+        check_chain(self.name, self.stem, self.edges, self.head)
 
     @cached_property
     def id(self) -> str:
         """The name with a digest of every block, such as ``mbconv-1f0c9a3e``."""
-        keys = [
-            [b.key for b in self.stem],
-            [[b.key for b in options] for options in self.edges],
-            [b.key for b in self.head],
-        ]
-        digest = hashlib.blake2b(json.dumps(keys).encode(), digest_size=4).hexdigest()
-        return f"{self.name}-{digest}"
+        return chain_id(self.name, self.stem, self.edges, self.head)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -81,3 +62,31 @@ class ChainSpace(ChoiceSpace):
         self.check(arch)
         chosen = (o[c] for o, c in zip(self.edges, arch.choices, strict=True))
         return Plan((*self.stem, *chosen, *self.head))
+
+
+def check_chain(
+    name: str, stem: Sequence[Block], edges: Sequence[Sequence[Block]], head: Sequence[Block]
+) -> None:
+    """Raise :class:`SpaceError` unless the options of each edge are distinct and fit those around them."""
+    if not edges or not all(edges):
+        raise SpaceError(f"space '{name}' needs at least one edge, and an option on each")
+    for index, options in enumerate(edges):
+        keys = [b.key for b in options]
+        if len({(b.input_shape, b.out_channels, b.output_size) for b in options}) != 1:
+            raise SpaceError(f"options of edge {index} differ in their shapes: {keys}")
+        if len(set(keys)) != len(keys):
+            raise SpaceError(f"options of edge {index} are not distinct: {keys}; give each once")
+    for before, after in pairwise([*stem, *(options[0] for options in edges), *head]):
+        if after.input_shape != (before.out_channels, *before.output_size):
+            raise SpaceError(
+                f"block {after.key} takes {after.input_shape}, but the block before it, "
+                f"{before.key}, gives {(before.out_channels, *before.output_size)}"
+            )
+
+
+def chain_id(
+    name: str, stem: Sequence[Block], edges: Sequence[Sequence[Block]], head: Sequence[Block]
+) -> str:
+    """Return the name with a digest of every block."""
+    keys = [[b.key for b in stem], [[b.key for b in options] for options in edges], [b.key for b in head]]
+    return f"{name}-{hashlib.blake2b(json.dumps(keys).encode(), digest_size=4).hexdigest()}"

@@ -26,7 +26,7 @@ class ChoiceSpace(ABC):
 
     @property
     def options(self) -> tuple[range, ...]:
-        """The values that each decision may take: 0 and up."""
+        """The values that each decision may take: 0 and up, where the space does not say otherwise."""
         return tuple(map(range, self.sizes))
 
     def count(self) -> int:
@@ -41,27 +41,27 @@ class ChoiceSpace(ABC):
 
     def sample(self, rng: Random) -> Arch:
         """Draw an arch uniformly."""
-        return Arch(self.id, tuple(rng.randrange(size) for size in self.sizes))
+        return Arch(self.id, tuple(rng.choice(values) for values in self.options))
 
     def mutate(self, arch: Arch, rng: Random) -> Arch:
         """Change one decision, and each further one with the probability of one in their number."""
         self.check(arch)
-        free = [i for i, size in enumerate(self.sizes) if size > 1]
+        free = [i for i, values in enumerate(self.options) if len(values) > 1]
         if not free:
             return arch
         first = rng.choice(free)
         choices = list(arch.choices)
         for i in free:
             if i == first or rng.random() < 1 / len(free):
-                others = [j for j in range(self.sizes[i]) if j != choices[i]]
+                others = [j for j in self.options[i] if j != choices[i]]
                 choices[i] = rng.choice(others)
         return Arch(self.id, tuple(choices))
 
     def neighbours(self, arch: Arch) -> Iterator[Arch]:
         """Yield every arch that differs in one decision, in the order of decisions and options."""
         self.check(arch)
-        for i, size in enumerate(self.sizes):
-            for option in range(size):
+        for i, values in enumerate(self.options):
+            for option in values:
                 if option != arch.choices[i]:
                     yield Arch(self.id, (*arch.choices[:i], option, *arch.choices[i + 1 :]))
 
@@ -77,21 +77,21 @@ class ChoiceSpace(ABC):
         self.check(arch)
         return tuple(
             float(choice == j)
-            for choice, size in zip(arch.choices, self.sizes, strict=True)
-            for j in range(size)
+            for choice, values in zip(arch.choices, self.options, strict=True)
+            for j in values
         )
 
     def check(self, arch: Arch) -> None:
         """Raise :class:`ArchError` unless ``arch`` is a point of this space."""
-        check_decisions(arch, self.id, self.sizes)
+        check_decisions(arch, self.id, self.options)
 
 
-def check_decisions(arch: Arch, space: str, sizes: Sequence[int]) -> None:
-    """Raise :class:`ArchError` unless ``arch`` is of ``space``, each choice one of so many from 0 up."""
+def check_decisions(arch: Arch, space: str, options: Sequence[range]) -> None:
+    """Raise :class:`ArchError` unless ``arch`` is of ``space``, each choice one of its decision's options."""
     if arch.space != space:
         raise ArchError(f"the arch is of space '{arch.space}', not of this space '{space}'")
-    if len(arch.choices) != len(sizes):
-        raise ArchError(f"space '{space}' has {len(sizes)} decisions; the arch has {len(arch.choices)}")
-    for i, (choice, size) in enumerate(zip(arch.choices, sizes, strict=True)):
-        if not 0 <= choice < size:
-            raise ArchError(f"decision {i} is one of 0..{size - 1}; got {choice}")
+    if len(arch.choices) != len(options):
+        raise ArchError(f"space '{space}' has {len(options)} decisions; the arch has {len(arch.choices)}")
+    for i, (choice, values) in enumerate(zip(arch.choices, options, strict=True)):
+        if choice not in values:
+            raise ArchError(f"decision {i} is one of {values.start}..{values.stop - 1}; got {choice}")

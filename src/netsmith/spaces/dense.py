@@ -135,7 +135,7 @@ class DenseSpace:
 
     def check(self, arch: Arch) -> None:
         """Raise :class:`ArchError` unless ``arch`` is a point of this space."""
-        check_decisions(arch, self.id, [size + 1 for size in self.sizes])
+        check_decisions(arch, self.id, [range(size + 1) for size in self.sizes])
         length = len(self._cut(arch))
         if length < _SHORTEST or any(arch.choices[length:]):
             raise ArchError(

@@ -85,9 +85,8 @@ def mbconv(
     21 blocks to choose, 6^6 * 7^15 archs. Raises :class:`SpaceError` on what cannot be built.
     """
     channels, height, image_width = input_shape
-    _check(input_shape, classes, width, stages, kernels, expansions)
-    if stem_stride not in (None, 1, 2):
-        raise SpaceError(f"the stride of the stem is 1 or 2; got {stem_stride}")
+    check_layout("mbconv", input_shape, classes, width, stages, stem_stride)
+    check_mbconvs(kernels, expansions)
     stride, layout = default_stages(min(height, image_width))
     stride = stem_stride if stem_stride is not None else stride
     layout = tuple(stages) if stages is not None else layout
@@ -126,17 +125,18 @@ def _options(
     return (*options, Block("skip", *shape)) if same else tuple(options)
 
 
-def _check(
+def check_layout(
+    name: str,
     input_shape: tuple[int, int, int],
     classes: int,
     width: float,
     stages: Sequence[Stage] | None,
-    kernels: Sequence[int],
-    expansions: Sequence[int],
+    stem_stride: int | None,
 ) -> None:
+    """Raise :class:`SpaceError` unless space ``name`` can be laid out so; None follows the image size."""
     if min(input_shape) < 1 or min(input_shape[1:]) < 8:
         raise SpaceError(
-            f"space 'mbconv' takes images of (channels, height, width) from 8x8 pixels up; "
+            f"space '{name}' takes images of (channels, height, width) from 8x8 pixels up; "
             f"got {input_shape}. Resize smaller images first"
         )
     if classes < 2:
@@ -147,6 +147,12 @@ def _check(
         raise SpaceError(f"stages need a width and a number of blocks from 1 up; got {stages}")
     if stages is not None and any(s.stride not in (1, 2) for s in stages):
         raise SpaceError(f"the stride of a stage is 1 or 2; got {stages}")
+    if stem_stride not in (None, 1, 2):
+        raise SpaceError(f"the stride of the stem is 1 or 2; got {stem_stride}")
+
+
+def check_mbconvs(kernels: Sequence[int], expansions: Sequence[int]) -> None:
+    """Raise :class:`SpaceError` unless MBConv blocks can have these kernels and expansions."""
     if not kernels or any(k < 1 or k % 2 == 0 for k in kernels):
         raise SpaceError(f"kernels are odd numbers from 1 up; got {list(kernels)}")
     if not expansions or any(e < 1 for e in expansions):
