@@ -72,9 +72,9 @@ class Block:
 
     ``height`` and ``width`` are those of the *input* feature map in pixels. ``hidden`` is
     the width inside the block: the expanded channels of an ``mbconv`` (equal to
-    ``in_channels`` where it does not expand), the features of a ``head``, the inputs that a ``classifier``
-    keeps (0: all), the channels between the convolutions of a ``basic`` block; 0 elsewhere. ``cell`` holds the
-    layers of a ``dense`` block, or the operations of a ``sum``, written one after another.
+    ``in_channels`` where it does not expand), the channels between the convolutions of a ``basic`` block,
+    the features of a ``head``, the inputs that a ``classifier`` keeps (0: all); 0 elsewhere. ``cell`` holds
+    the layers of a ``dense`` block, or the operations of a ``sum``, written one after another.
     """
 
     op: str

@@ -16,11 +16,12 @@ from netsmith.nn.blocks import build_block
 from netsmith.nn.condense import condensing
 from netsmith.nn.network import Network
 from netsmith.nn.preprocess import Normalize
-from netsmith.plan import Block
+from netsmith.plan import Block, summed
 from netsmith.spaces.condensenet import condensenet
 from netsmith.spaces.dense import DenseStage, dense
 from netsmith.spaces.mbconv import mbconv
 from netsmith.spaces.mobilenetv2 import mobilenetv2
+from netsmith.spaces.routed import routed
 
 runtime = pytest.importorskip("onnxruntime")
 
@@ -56,7 +57,10 @@ def test_every_block_of_the_spaces_is_written_directly_and_equals_its_module(
     plans = [space.plan(arch) for arch in space.children(None)] + [
         condensenet((3, 16, 16), 10, (1, 1), (8, 16))
     ]
-    blocks = {*mbconv((3, 16, 16), 10).blocks, *(block for plan in plans for block in plan.blocks)}
+    routed_blocks = routed((3, 16, 16), 10).blocks
+    sums = [summed(routed_blocks[1:6]), summed(routed_blocks[6:8])]
+    chosen = {*mbconv((3, 16, 16), 10).blocks, *routed_blocks, *sums}
+    blocks = {*chosen, *(block for plan in plans for block in plan.blocks)}
     for block in blocks:
         assert _difference(_shake(build_block(block)), block.input_shape) < 1e-5, block.key
     assert not caplog.records

@@ -10,7 +10,7 @@ from torch import nn
 
 from netsmith.errors import SpaceError
 from netsmith.nn.dense import Classifier, average, dense, stem
-from netsmith.nn.layers import BatchNorm, BatchNormReLU6, DepthwiseConv2d
+from netsmith.nn.layers import BatchNorm, BatchNormReLU, BatchNormReLU6, DepthwiseConv2d
 from netsmith.nn.stage import has_hooks, norm_depthwise_norm, takes_stage
 from netsmith.plan import Block
 
@@ -92,6 +92,45 @@ class MBConv(nn.Module):
         return out
 
 
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions without a shortcut, as in the InstaNAS release.
+
+    (N, C, H, W) -> (N, out, H / stride, W / stride). Batch norm and ReLU stand between the two, batch norm and
+    ReLU6 behind them.
+    """
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        if block.shortcut:
+            raise SpaceError(f"a basic block has no shortcut; got {block.key}")
+        sizes = block.kernel, block.stride, block.kernel // 2
+        self.first = nn.Conv2d(block.in_channels, block.hidden, *sizes, bias=False)
+        self.between = BatchNormReLU(block.hidden, BN_EPS, BN_MOMENTUM)
+        self.second = nn.Conv2d(
+            block.hidden, block.out_channels, block.kernel, padding=block.kernel // 2, bias=False
+        )
+        self.norm = _batch_norm_relu6(block.out_channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.norm(self.second(self.between(self.first(x))))
+        return out
+
+
+class Sum(nn.Module):
+    """What several operations make of one input, added up (InstaNAS, section 3.1): (N, C, H, W) -> theirs."""
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(BUILDERS[part.op](part) for part in block.parts)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        first, *others = self.parts
+        out: torch.Tensor = first(x)
+        for part in others:
+            out = out + part(x)
+        return out
+
+
 class Head(nn.Module):
     """1x1 convolution, batch norm, ReLU6, global average, linear: (N, C, H, W) -> (N, classes)."""
 
@@ -111,6 +150,8 @@ class Head(nn.Module):
 BUILDERS: dict[str, Callable[[Block], nn.Module]] = {
     "conv": ConvBlock,
     "mbconv": MBConv,
+    "basic": BasicBlock,
+    "sum": Sum,
     "skip": lambda block: nn.Identity(),
     "head": Head,
     "stem": stem,

@@ -56,7 +56,8 @@ class Bead:
     def kernel(self) -> int | None:
         """The largest kernel of an MBConv, a dense layer or a sum; None of what is not coloured by it."""
         if self.block.op in ("dense", "sum"):
-            return max((p.kernel for p in (*self.block.layers, *self.block.parts)), default=None)
+            layers = [layer.kernel for layer in self.block.layers]
+            return max((*layers, *(part.kernel for part in self.block.parts)), default=None)
         return self.block.kernel if self.block.op == "mbconv" else None
 
     @property

@@ -24,7 +24,7 @@ from netsmith.spaces.mbconv import (
 )
 
 MBCONVS = ((3, 6), (3, 3), (5, 6), (5, 3))
-"""Kernel and expansion of the published operations, beside which stands a BasicBlock of two 3x3 convolutions."""
+"""Kernel and expansion of the published operations; beside them stands a block of two 3x3 convolutions."""
 
 # The layout of MobileNetV2 (Sandler et al. 2018, table 2) at 28 pixels and more, its beginning below.
 _LAYOUT = ((16, 1), (24, 2), (32, 3), (64, 4), (96, 3), (160, 3), (320, 1))
@@ -34,12 +34,12 @@ _MEDIUM_STAGES, _SMALL_STAGES = 4, 3
 
 @dataclass(frozen=True)
 class RoutedSpace(ChoiceSpace):
-    """A fixed stem, a chain of edges of which each adds up what its active operations give, and a fixed head.
+    """A fixed stem, edges of which each adds up what its active operations give, and a fixed head.
 
-    ``edges[i][j]`` is operation ``j`` of edge ``i``; bit ``j`` of choice ``i`` says whether it is active. Where
-    none is, the edge is skipped if its shapes agree; else its last operation stands in, and the choice is
-    written as that, so that no two archs are one network. Raises :class:`SpaceError` where operations of an
-    edge differ in their shapes, or cannot be added up.
+    ``edges[i][j]`` is operation ``j`` of edge ``i``; bit ``j`` of choice ``i`` says whether it is active.
+    Where none is, the edge is skipped if its shapes agree; else its last operation stands in, and the choice
+    is written as that, so that no two archs are one network. Raises :class:`SpaceError` where operations of
+    an edge differ in their shapes, or cannot be added up.
     """
 
     name: str
@@ -95,7 +95,7 @@ class RoutedSpace(ChoiceSpace):
         }
 
     def arch(self, choices: tuple[int, ...]) -> Arch:
-        """Return the arch of these sets, checked; where an edge must not be skipped, 0 is its last operation."""
+        """Return the arch of these sets, checked; 0 is the last operation where there must be one."""
         stand_ins = [0 if values.start == 0 else values.stop // 2 for values in self.options]
         written = [c or s for c, s in zip(choices, stand_ins, strict=False)]
         arch = Arch(self.id, (*written, *choices[len(written) :]))  # one of another length check() refuses
@@ -137,9 +137,9 @@ def routed(
 ) -> RoutedSpace:
     """Build the space for images of ``input_shape`` (C, H, W) and ``classes`` labels.
 
-    ``width`` multiplies every number of channels. ``stages`` and ``stem_stride`` replace the layout that follows
-    the image size. ``mbconvs`` are kernel and expansion of the operations before the BasicBlock, which is the
-    last of each edge. At 32x32 and width 1 this is the published space: 17 edges of 5 operations, of which 7
+    ``width`` multiplies every number of channels. ``stages`` and ``stem_stride`` replace the layout that
+    follows the image size. ``mbconvs`` are kernel and expansion of the operations before the block of two
+    3x3 convolutions, which is the last of each edge. At 32x32 and width 1 this is the published space: 17 edges of 5 operations, of which 7
     begin a stage: 31^7 * 32^10 archs. Raises :class:`SpaceError` on what cannot be built.
     """
     check_layout("routed", input_shape, classes, width, stages, stem_stride)
