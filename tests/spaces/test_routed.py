@@ -96,6 +96,8 @@ def test_what_cannot_be_added_up_or_built_is_refused() -> None:
     skip = Block("skip", 8, 8, 4, 4)
     with pytest.raises(SpaceError, match="an operation of a sum"):
         RoutedSpace("odd", TINY.stem, (TINY.edges[0], (operation, skip)), TINY.head)
+    with pytest.raises(SpaceError, match=r"the same number of operations; got \[2, 3\]"):
+        RoutedSpace("odd", TINY.stem, (TINY.edges[0], TINY.edges[1][:2]), TINY.head)
     with pytest.raises(SpaceError, match="space 'routed' takes images"):
         routed((3, 4, 4), 10)
     with pytest.raises(SpaceError, match="kernels are odd"):

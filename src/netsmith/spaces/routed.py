@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from netsmith.arch import Arch
+from netsmith.errors import SpaceError
 from netsmith.plan import Block, Plan, summed
 from netsmith.spaces.chain import chain_id, check_chain
 from netsmith.spaces.choices import ChoiceSpace
@@ -38,8 +39,9 @@ class RoutedSpace(ChoiceSpace):
 
     ``edges[i][j]`` is operation ``j`` of edge ``i``; bit ``j`` of choice ``i`` says whether it is active.
     Where none is, the edge is skipped if its shapes agree; else its last operation stands in, and the choice
-    is written as that, so that no two archs are one network. Raises :class:`SpaceError` where operations of
-    an edge differ in their shapes, or cannot be added up.
+    is written as that, so that no two archs are one network. Every edge has as many operations as the others,
+    so that a policy is a rectangle of yes and no. Raises :class:`SpaceError` where operations of an edge
+    differ in their shapes or cannot be added up, or edges in their number of operations.
     """
 
     name: str
@@ -51,6 +53,10 @@ class RoutedSpace(ChoiceSpace):
         check_chain(self.name, self.stem, self.edges, self.head)
         for operations in self.edges:
             summed(operations)
+        if len(numbers := set(map(len, self.edges))) != 1:
+            raise SpaceError(
+                f"every edge of space '{self.name}' has the same number of operations; got {sorted(numbers)}"
+            )
 
     @cached_property
     def id(self) -> str:
@@ -139,8 +145,9 @@ def routed(
 
     ``width`` multiplies every number of channels. ``stages`` and ``stem_stride`` replace the layout that
     follows the image size. ``mbconvs`` are kernel and expansion of the operations before the block of two
-    3x3 convolutions, which is the last of each edge. At 32x32 and width 1 this is the published space: 17 edges of 5 operations, of which 7
-    begin a stage: 31^7 * 32^10 archs. Raises :class:`SpaceError` on what cannot be built.
+    3x3 convolutions, which is the last of each edge. At 32x32 and width 1 this is the published space: 17
+    edges of 5 operations, of which 7 begin a stage: 31^7 * 32^10 archs. Raises :class:`SpaceError` on what
+    cannot be built.
     """
     check_layout("routed", input_shape, classes, width, stages, stem_stride)
     check_mbconvs([kernel for kernel, _ in mbconvs], [expansion for _, expansion in mbconvs])
