@@ -95,8 +95,8 @@ class MBConv(nn.Module):
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions without a shortcut, as in the InstaNAS release.
 
-    (N, C, H, W) -> (N, out, H / stride, W / stride). Batch norm and ReLU stand between the two, batch norm and
-    ReLU6 behind them.
+    (N, C, H, W) -> (N, out, H / stride, W / stride). Batch norm and ReLU stand between the two, batch norm
+    and ReLU6 behind them.
     """
 
     def __init__(self, block: Block) -> None:
@@ -166,11 +166,11 @@ def build_block(block: Block) -> nn.Module:
     if block.op not in BUILDERS:
         raise SpaceError(f"no module is known for operation '{block.op}'; known: {list(BUILDERS)}")
     module = BUILDERS[block.op](block)
-    module.apply(_initialise)
+    module.apply(initialise)
     return module
 
 
-def _initialise(module: nn.Module) -> None:
+def initialise(module: nn.Module) -> None:
     """He initialisation over the fan-out, as in the ProxylessNAS release."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
