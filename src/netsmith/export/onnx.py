@@ -137,7 +137,7 @@ def _write_directly(
     """Write a module of known operations. Raises :class:`UnknownOperationError` on any other."""
     # A convolution has a scale of integers for each channel; the factors of a Mul would share one.
     writer = GraphWriter(scales=precision == "float32")
-    output = _write_nodes(writer, module)
+    output = write_nodes(writer, module)
     kind = TensorProto.UINT8 if input_type == "uint8" else TensorProto.FLOAT
     writer.node("Identity", [output], OUTPUT)
     graph = helper.make_graph(
@@ -156,7 +156,7 @@ def _write_directly(
         raise ExportError(f"a module for images of {input_shape} does not fit them: {error}") from error
 
 
-def _write_nodes(writer: GraphWriter, module: nn.Module) -> str:
+def write_nodes(writer: GraphWriter, module: nn.Module) -> str:
     """Write every operation of ``module`` and return the name of the last one's output."""
     # A root that is itself a leaf would trace into its own forward.
     root = module if type(module) not in MODULES else nn.Sequential(module)

@@ -1,0 +1,308 @@
+"""Writing a network that routes each image along its own path as one ONNX file.
+
+The file holds the controller, its threshold, and ``If`` nodes: a runtime computes what the image at hand
+needs and nothing else. An ``If`` costs microseconds, so paths that are known to be common are written whole,
+each in one branch, which a runtime optimises as it would a static network; any other path takes an ``If`` an
+operation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import count
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
+from torch import nn
+
+from netsmith.errors import ExportError
+from netsmith.export.graph import Array, GraphWriter, UnknownOperationError
+from netsmith.export.onnx import INPUT, IR_VERSION, OPSET, OUTPUT, InputType, write_nodes
+
+CHOICES = "choices"
+
+Path = Sequence[Sequence[bool]]
+"""Which operations of each edge are active."""
+
+
+class RoutedParts(NamedTuple):
+    """What a routed network is made of.
+
+    ``controller`` gives (1, edges * operations) logits of what ``first`` makes of an image, such as its
+    normalised pixels; an operation is active from a logit of 0 up. ``edges`` are the operations of each edge,
+    whose outputs are added up. Where none is active, an edge that is ``skippable`` passes its input on; at
+    any other the last operation stands in.
+    """
+
+    first: nn.Module
+    controller: nn.Module
+    stem: nn.Module
+    edges: Sequence[Sequence[nn.Module]]
+    skippable: Sequence[bool]
+    head: nn.Module
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        """Every module, once."""
+        operations = [operation for edge in self.edges for operation in edge]
+        return [self.first, self.controller, self.stem, *operations, self.head]
+
+
+def write_routed(
+    parts: RoutedParts,
+    input_shape: tuple[int, int, int],
+    *,
+    paths: Sequence[Path] = (),
+    input_type: InputType = "float32",
+    metadata: Mapping[str, str] | None = None,
+) -> bytes:
+    """Write a routed network as it computes at evaluation, and return the file's bytes.
+
+    Its one input ``images`` is (1, C, H, W) of ``input_type``, since a path is that of one image. Its outputs
+    ``logits`` (1, classes) and ``choices``, the booleans (edges, operations) of what was active.
+    ``paths`` are the common ones, the most common first; each adds its own weights to the file once more.
+    Raises :class:`ExportError` where a part cannot be written directly, or the parts do not fit each other.
+    """
+    try:
+        with _evaluating(parts.modules):
+            _check(parts, input_shape, paths, input_type)
+            graph = _network(parts, input_shape, paths, input_type)
+    except UnknownOperationError as reason:
+        raise ExportError(
+            f"a routed network is written directly or not at all, and this one cannot be: {reason}. "
+            "Use layers that netsmith.export.graph knows"
+        ) from reason
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="netsmith"
+    )
+    helper.set_model_props(model, dict(metadata or {}))
+    data: bytes = model.SerializeToString()
+    return data
+
+
+def _check(
+    parts: RoutedParts, input_shape: tuple[int, int, int], paths: Sequence[Path], input_type: InputType
+) -> None:
+    """Raise :class:`ExportError` unless the parts take an image through, and the paths are theirs."""
+    shape = (len(parts.edges), len(parts.edges[0]))
+    try:
+        with torch.no_grad():
+            pixels = parts.first(torch.zeros(1, *input_shape, dtype=getattr(torch, input_type)))
+            if (given := tuple(parts.controller(pixels).shape)) != (1, shape[0] * shape[1]):
+                raise ExportError(f"a controller of {shape} operations gives as many logits; got {given}")
+            x = parts.stem(pixels)
+            for edge in parts.edges:
+                x = torch.stack([operation(x) for operation in edge]).sum(0)
+            parts.head(x)
+    except (RuntimeError, ValueError) as error:  # what PyTorch raises where sizes differ
+        raise ExportError(
+            f"the parts of a routed network do not fit images of {input_shape}: {error}"
+        ) from error
+    for path in paths:
+        if np.shape(path) != shape or not all(map(any, _needed(parts, path))):
+            raise ExportError(
+                f"a path is booleans {shape}, some true on every edge that must not be skipped; got {path}"
+            )
+
+
+def _needed(parts: RoutedParts, path: Path) -> list[Sequence[bool]]:
+    return [flags for flags, skippable in zip(path, parts.skippable, strict=True) if not skippable]
+
+
+@contextmanager
+def _evaluating(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Hold modules in evaluation mode, and give each of their parts its own back."""
+    before = {part: part.training for module in modules for part in module.modules()}
+    for module in modules:
+        module.eval()
+    try:
+        yield
+    finally:
+        for part, training in before.items():
+            part.training = training
+
+
+class _Written(NamedTuple):
+    """How a module is written on the value ``INPUT``."""
+
+    nodes: Sequence[NodeProto]
+    constants: Sequence[TensorProto]
+    output: str
+
+
+class _File:
+    """What the graph and all its branches share: the count of names, and how each module is written."""
+
+    def __init__(self) -> None:
+        self.names = count()
+        self._written: dict[nn.Module, _Written] = {}
+
+    def written(self, module: nn.Module) -> _Written:
+        """Return how a module is written; each is traced and folded once."""
+        if module not in self._written:
+            writer = GraphWriter()
+            output = write_nodes(writer, module)
+            self._written[module] = _Written(writer.nodes, list(writer.constants.values()), output)
+        return self._written[module]
+
+
+class _Scope:
+    """The nodes and constants of the graph, or of one branch; their names are unique in the file.
+
+    A branch holds its own weights: what it reads from around it is no constant to ONNX Runtime, which then
+    neither packs nor folds it, and a convolution takes several times as long.
+    """
+
+    def __init__(self, file: _File) -> None:
+        self.file = file
+        self.nodes: list[NodeProto] = []
+        self.constants: list[TensorProto] = []
+
+    def constant(self, values: Array) -> str:
+        """Add a constant and return its name."""
+        name = f"constant_{next(self.file.names)}"
+        self.constants.append(numpy_helper.from_array(values, name))
+        return name
+
+    def node(self, op: str, inputs: Sequence[str], outputs: int = 1, **attributes: Any) -> list[str]:
+        """Add a node and return the names of its outputs."""
+        name = f"{op}_{next(self.file.names)}"
+        names = [f"{name}_{i}" for i in range(outputs)]
+        self.nodes.append(helper.make_node(op, list(inputs), names, name=name, **attributes))
+        return names
+
+    def module(self, module: nn.Module, x: str) -> str:
+        """Write ``module`` on value ``x`` and return its output's name."""
+        written, prefix = self.file.written(module), f"part_{next(self.file.names)}."
+
+        def place(name: str) -> str:
+            return x if name == INPUT else prefix + name
+
+        for constant in written.constants:
+            copy = TensorProto()
+            copy.CopyFrom(constant)
+            copy.name = place(constant.name)
+            self.constants.append(copy)
+        for node in written.nodes:
+            moved = NodeProto()
+            moved.CopyFrom(node)
+            moved.name = prefix + node.name
+            moved.input[:] = map(place, node.input)
+            moved.output[:] = map(place, node.output)
+            self.nodes.append(moved)
+        return place(written.output)
+
+    def either(self, condition: str, then: GraphProto, otherwise: GraphProto) -> str:
+        """Add an ``If`` between two branches and return what it gives."""
+        return self.node("If", [condition], then_branch=then, else_branch=otherwise)[0]
+
+    def graph(self, output: str) -> GraphProto:
+        """Return the nodes as a branch, which reads what the graph around it holds."""
+        if not any(output in node.output for node in self.nodes):  # a branch gives only what it made
+            output = self.node("Identity", [output])[0]
+        value = helper.make_tensor_value_info(output, TensorProto.FLOAT, None)
+        return helper.make_graph(self.nodes, f"branch_{next(self.file.names)}", [], [value], self.constants)
+
+
+def _network(
+    parts: RoutedParts, input_shape: tuple[int, int, int], paths: Sequence[Path], input_type: InputType
+) -> GraphProto:
+    file = _File()
+    scope = _Scope(file)
+    pixels = scope.module(parts.first, INPUT)
+    _choose(scope, parts, scope.module(parts.controller, pixels))
+    if paths:
+        branch = _Scope(file)
+        otherwise = branch.graph(_any_path(branch, parts, pixels))
+        chains = [_chain(file, parts, path, pixels) for path in paths]
+        *common, (matches, most_common) = reversed(list(zip(_matches(scope, paths), chains, strict=True)))
+        for also_matches, chain in common:
+            branch = _Scope(file)
+            otherwise = branch.graph(branch.either(also_matches, chain, otherwise))
+        result = scope.either(matches, most_common, otherwise)
+    else:
+        result = _any_path(scope, parts, pixels)
+    scope.nodes.append(helper.make_node("Identity", [result], [OUTPUT], name=OUTPUT))
+    kind = TensorProto.UINT8 if input_type == "uint8" else TensorProto.FLOAT
+    choices = [len(parts.edges), len(parts.edges[0])]
+    outputs = [
+        helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, None),
+        helper.make_tensor_value_info(CHOICES, TensorProto.BOOL, choices),
+    ]
+    images = helper.make_tensor_value_info(INPUT, kind, [1, *input_shape])
+    return helper.make_graph(scope.nodes, "netsmith", [images], outputs, scope.constants)
+
+
+def _choose(scope: _Scope, parts: RoutedParts, logits: str) -> None:
+    """Write ``CHOICES``: what has a logit of 0 or more, and what stands in where nothing of an edge has."""
+    shape = len(parts.edges), len(parts.edges[0])
+    (rows,) = scope.node("Reshape", [logits, scope.constant(np.array(shape))])
+    zero = scope.constant(np.array(0, np.float32))
+    (chosen,) = scope.node("GreaterOrEqual", [rows, zero])
+    (most,) = scope.node("ReduceMax", [rows, scope.constant(np.array([1]))])
+    (none,) = scope.node("Less", [most, zero])
+    stands_in = np.zeros(shape, bool)
+    stands_in[~np.array(parts.skippable), -1] = True
+    (needed,) = scope.node("And", [none, scope.constant(stands_in)])
+    scope.nodes.append(helper.make_node("Or", [chosen, needed], [CHOICES], name=CHOICES))
+
+
+def _matches(scope: _Scope, paths: Sequence[Path]) -> list[str]:
+    """Return whether the choices are each of ``paths``."""
+    (same,) = scope.node("Equal", [CHOICES, scope.constant(np.array(paths, bool))])
+    return _apart(scope, _reduced(scope, "ReduceMin", same, [1, 2]), len(paths))
+
+
+def _reduced(scope: _Scope, op: str, flags: str, axes: Sequence[int]) -> str:
+    """Return booleans reduced over ``axes``, by way of numbers, of which alone this version has maxima."""
+    (numbers,) = scope.node("Cast", [flags], to=TensorProto.FLOAT)
+    reduced = scope.node(op, [numbers, scope.constant(np.array(axes))], keepdims=0)
+    return scope.node("Cast", reduced, to=TensorProto.BOOL)[0]
+
+
+def _apart(scope: _Scope, flags: str, number: int) -> list[str]:
+    """Return each of ``number`` booleans as a value of its own."""
+    (row,) = scope.node("Reshape", [flags, scope.constant(np.array([-1]))])
+    return scope.node("Split", [row], number, axis=0, num_outputs=number) if number > 1 else [row]
+
+
+def _chain(file: _File, parts: RoutedParts, path: Path, pixels: str) -> GraphProto:
+    """Return the branch of one path: a static network."""
+    scope = _Scope(file)
+    x = scope.module(parts.stem, pixels)
+    for edge, flags in zip(parts.edges, path, strict=True):
+        given = [scope.module(operation, x) for operation, on in zip(edge, flags, strict=True) if on]
+        x, *others = given or [x]
+        for other in others:
+            (x,) = scope.node("Add", [x, other])
+    return scope.graph(scope.module(parts.head, x))
+
+
+def _any_path(scope: _Scope, parts: RoutedParts, pixels: str) -> str:
+    """Write the network with an ``If`` around each operation, and around each edge that can be skipped."""
+    edges, operations = len(parts.edges), len(parts.edges[0])
+    each = _apart(scope, CHOICES, edges * operations)
+    active = [each[i * operations : (i + 1) * operations] for i in range(edges)]
+    some = _apart(scope, _reduced(scope, "ReduceMax", CHOICES, [1]), edges)
+    x = scope.module(parts.stem, pixels)
+    for edge, skippable, flags, chosen in zip(parts.edges, parts.skippable, active, some, strict=True):
+        if skippable:
+            inside = _Scope(scope.file)
+            x = scope.either(chosen, inside.graph(_sum(inside, edge, flags, x)), _Scope(scope.file).graph(x))
+        else:
+            x = _sum(scope, edge, flags, x)
+    return scope.module(parts.head, x)
+
+
+def _sum(scope: _Scope, operations: Sequence[nn.Module], active: Sequence[str], x: str) -> str:
+    """Write the sum of the active operations: each adds to what those before it gave, or passes that on."""
+    total = scope.constant(np.zeros((1, 1, 1, 1), np.float32))
+    for number, (operation, flag) in enumerate(zip(operations, active, strict=True)):
+        then = _Scope(scope.file)
+        given = then.module(operation, x)
+        given = then.node("Add", [total, given])[0] if number else given
+        total = scope.either(flag, then.graph(given), _Scope(scope.file).graph(total))
+    return total
