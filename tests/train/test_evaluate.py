@@ -101,3 +101,42 @@ def test_several_batches_are_averaged_alike_in_every_layout(make_batches, layout
 
 def test_a_module_without_norms_needs_nothing(make_batches):
     assert recalibrate(nn.Linear(2, 2), make_batches(torch.ones(2, 2), torch.ones(2), 2), 3) == 0
+
+
+class Sometimes(nn.Module):
+    """One norm that sees every batch, one that sees those of positive mean, and one that sees none."""
+
+    def __init__(self):
+        super().__init__()
+        self.always, self.sometimes, self.never = (nn.BatchNorm2d(2) for _ in range(3))
+
+    def forward(self, x):
+        self.always(x)
+        return self.sometimes(x) if x.mean() > 0 else x
+
+
+def test_a_norm_that_not_every_batch_reaches_averages_those_that_do(make_batches):
+    """As in a routed network, of which an operation that no image takes keeps what it has."""
+    torch.manual_seed(0)
+    x = torch.randn(40, 2, 3, 3) + torch.tensor([-1.0, 2.0, -3.0, 4.0]).repeat_interleave(10).view(
+        -1, 1, 1, 1
+    )
+    module = Sometimes()
+    for norm in (module.sometimes, module.never):
+        norm.running_mean.fill_(7.0)
+    recalibrate(module, make_batches(x, torch.zeros(40), 10), 4)
+    parts = x.split(10)
+    assert torch.allclose(module.always.running_mean, x.mean((0, 2, 3)), atol=1e-5)
+    assert torch.allclose(
+        module.sometimes.running_mean, torch.cat([parts[1], parts[3]]).mean((0, 2, 3)), atol=1e-5
+    )
+    assert torch.equal(module.never.running_mean, torch.full((2,), 7.0))
+
+
+def test_norms_outside_the_part_stay_as_they_are(make_batches):
+    first, second = nn.BatchNorm2d(2), nn.BatchNorm2d(2)
+    module, x = nn.Sequential(first, second), torch.randn(20, 2, 3, 3) + 5
+    recalibrate(module, make_batches(x, torch.zeros(20), 10), 2, part=second)
+    assert torch.equal(first.running_mean, torch.zeros(2))
+    expected = (x * (1 + first.eps) ** -0.5).mean((0, 2, 3))
+    assert torch.allclose(second.running_mean, expected, atol=1e-5)

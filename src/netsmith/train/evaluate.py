@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -64,14 +64,17 @@ def evaluate(module: nn.Module, batches: Batches, *, predictions: bool = False) 
     return Evaluation(correct / images, loss_sum / images, images, torch.cat(given) if predictions else None)
 
 
-def recalibrate(module: nn.Module, batches: Batches, n: int) -> int:
+def recalibrate(module: nn.Module, batches: Batches, n: int, *, part: nn.Module | None = None) -> int:
     """Re-estimate the statistics of every batch norm over the first ``n`` batches; return the batches used.
 
     Each running mean and variance becomes the plain average of those of the batches (PyTorch's
-    ``momentum=None``), with everything else in evaluation mode and no weight touched. The batches
-    should be of the training part. Raises :class:`DataError` where there are none.
+    ``momentum=None``), with everything else in evaluation mode and no weight touched. A norm that not every
+    batch reaches averages those that do; one that none reaches keeps what it has. ``part`` leaves all
+    norms but those inside it as they are. The batches should be of the training part. Raises
+    :class:`DataError` where there are none.
     """
-    norms = [norm for norm in module.modules() if isinstance(norm, _BatchNorm) and norm.track_running_stats]
+    parts = (module if part is None else part).modules()
+    norms = [norm for norm in parts if isinstance(norm, _BatchNorm) and norm.track_running_stats]
     if not norms:
         return 0
     device, used = device_of(module), 0
@@ -79,12 +82,13 @@ def recalibrate(module: nn.Module, batches: Batches, n: int) -> int:
     try:
         with _mode(module, training=False), torch.no_grad():
             for norm in norms:
-                norm.reset_running_stats()
+                _seen(norm).zero_()
                 norm.train()
             for x, _ in islice(batches.epoch(0), n):
                 for norm in norms:
-                    # What momentum None does, said so that the compiled kernels do it too.
-                    norm.momentum = 1 / (used + 1)
+                    # What momentum None does, said so that the compiled kernels do it too. At first it is
+                    # 1, which takes nothing of what was there.
+                    norm.momentum = 1 / (int(_seen(norm)) + 1)
                 module(x.to(device))
                 used += 1
     finally:
@@ -93,6 +97,11 @@ def recalibrate(module: nn.Module, batches: Batches, n: int) -> int:
     if used == 0:
         raise DataError("batch norms cannot be re-estimated: the batches hold no images")
     return used
+
+
+def _seen(norm: _BatchNorm) -> torch.Tensor:
+    """The batches that a norm has taken statistics of: a number that it moves itself."""
+    return cast(torch.Tensor, norm.num_batches_tracked)
 
 
 def device_of(module: nn.Module) -> torch.device:
