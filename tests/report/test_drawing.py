@@ -11,6 +11,8 @@ from netsmith.report import write_report
 from netsmith.report.drawing import draw, option_name
 from netsmith.report.folder import read_folder
 from netsmith.spaces.dense import DenseStage, dense
+from netsmith.spaces.mbconv import Stage
+from netsmith.spaces.routed import routed
 
 Make = Callable[..., Path]
 
@@ -77,6 +79,19 @@ def test_a_dense_network_is_drawn_by_its_cells(make_folder: Make) -> None:
     assert drawing.beads[1].operation == "dense: norm+relu, 1x1:32/4/4, norm+relu, 3x3:8/4"
     assert [band.text for band in drawing.bands] == ["8\u00d78", "4\u00d74", "1\u00d71"]
     assert "1x1:32/4/4" in write_report(path).read_text()
+
+
+def test_a_path_of_a_routed_network_is_drawn_by_its_operations(make_folder: Make) -> None:
+    space = routed((1, 8, 8), 4, width=0.5, stages=[Stage(32, 2, 2)], mbconvs=[(3, 6), (5, 3)])
+    plan = space.plan(space.arch((5, 0)))
+    path = make_folder()
+    costs = [1.0] * len(plan.blocks)
+    (path / "arch.json").write_text(json.dumps({"plan": plan.to_list(), "latency_ms": costs}))
+    drawing = draw(read_folder(path))
+    assert drawing is not None
+    assert [bead.shade for bead in drawing.beads] == ["conv", "k3", "skip", "head"]
+    assert drawing.beads[1].operation == "sum: mbconv:k3h96, basic:k3h16"
+    assert drawing.beads[1].hidden == 96
 
 
 def test_before_an_arch_is_chosen_there_is_nothing_to_draw(make_folder: Make) -> None:
