@@ -166,6 +166,6 @@ def test_parts_that_cannot_be_written_are_refused(network: RoutedNetwork) -> Non
         write_routed(good, (4, 16, 16))
     with pytest.raises(ExportError, match=r"a controller of \(3, 3\) operations"):
         write_routed(good._replace(edges=good.edges[1:]), SHAPE)
-    for path in ([[True] * 3] * 3, [[False] * 3] * 4):
+    for path in ([[True] * 3] * 3, [[False] * 3] * 4, [[True] * 3] * 3 + [[True]]):
         with pytest.raises(ExportError, match=r"a path is booleans \(4, 3\)"):
             write_routed(good, SHAPE, paths=[path])

@@ -102,7 +102,7 @@ def _check(
             f"the parts of a routed network do not fit images of {input_shape}: {error}"
         ) from error
     for path in paths:
-        if np.shape(path) != shape or not all(map(any, _needed(parts, path))):
+        if [len(flags) for flags in path] != [shape[1]] * shape[0] or not all(map(any, _needed(parts, path))):
             raise ExportError(
                 f"a path is booleans {shape}, some true on every edge that must not be skipped; got {path}"
             )
