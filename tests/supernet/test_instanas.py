@@ -10,13 +10,11 @@ import torch
 
 from netsmith.costs import Costs
 from netsmith.errors import SettingsError
-from netsmith.nn.controller import build_controller
 from netsmith.spaces.mbconv import Stage
 from netsmith.spaces.routed import routed
 from netsmith.supernet.instanas import Bounds, controller_loss, draw, explored, greedy, reward
 from netsmith.supernet.instance_recipe import InstanceRecipe
-from netsmith.supernet.instance_steps import Judge, controller_step
-from netsmith.supernet.policies import complete
+from netsmith.supernet.instance_steps import Judge
 from netsmith.supernet.routed import RoutedSupernet
 
 SPACE = routed((3, 8, 8), 4, width=0.25, stages=[Stage(32, 2, 2)], mbconvs=[(3, 2)])
@@ -98,48 +96,3 @@ def test_the_expected_gradient_is_that_of_the_expected_reward(exploration: float
         loss = controller_loss(logits, policies, chances * (rewards[:, number] - best), exploration, 0.0)
         got += torch.autograd.grad(loss, logits)[0]
     torch.testing.assert_close(-got, wanted, rtol=1e-4, atol=1e-5)
-
-
-def test_a_step_is_judged_against_the_greedy_policy_and_moves_the_controller_alone() -> None:
-    torch.manual_seed(0)
-    supernet, controller = RoutedSupernet(SPACE), build_controller("light", (3, 8, 8), 2, 2)
-    x, y = torch.randn(8, 3, 8, 8), torch.randint(4, (8,))
-    before = {name: value.clone() for name, value in supernet.state_dict().items()}
-    recipe = InstanceRecipe()
-    judge = Judge(supernet, COSTS, 0.0, 32.0, recipe)
-    logits = controller.train()(x)
-    drawn = draw(logits, recipe.exploration, torch.Generator().manual_seed(5))
-    best, sample = judge(x, y, greedy(logits)), judge(x, y, drawn)
-    loss = controller_loss(logits, drawn, sample.reward - best.reward, 0.8, 0.8)
-    wanted = torch.autograd.grad(loss, list(controller.parameters()))
-
-    optimizer = torch.optim.SGD(controller.parameters(), lr=1e-9)
-    outcome, entropy = controller_step(controller, optimizer, x, y, judge, torch.Generator().manual_seed(5))
-    for parameter, gradient in zip(controller.parameters(), wanted, strict=True):
-        torch.testing.assert_close(parameter.grad, gradient)
-    assert outcome.policies.equal(greedy(logits))
-    assert outcome.reward.equal(best.reward)
-    assert 0.6 < entropy < math.log(2)
-    assert all(value.equal(before[name]) for name, value in supernet.state_dict().items())
-    assert all(p.grad is None for p in supernet.parameters())
-
-
-def test_the_judge_sees_right_labels_and_latencies() -> None:
-    torch.manual_seed(0)
-    supernet, x = RoutedSupernet(SPACE), torch.randn(16, 3, 8, 8)
-    labels = supernet.eval()(x, ALL).argmax(1)
-    outcome = Judge(supernet.train(), COSTS, 0.0, 32.0, InstanceRecipe())(x, labels, ALL)
-    assert outcome.correct.all()
-    paths = complete(SPACE, ALL).long()
-    assert outcome.latency_ms.equal(1 + (paths * torch.tensor([[2, 4], [8, 16]])).sum((1, 2)))
-    torch.testing.assert_close(outcome.reward, 30 * (1 - (outcome.latency_ms / 16 - 1) ** 2))
-
-
-@pytest.mark.parametrize(
-    "change",
-    [{"pretrain_epochs": -1}, {"exploration": 0.5}, {"exploration": 1.1}, {"most_dropped": 1.0},
-     {"controller_lr_every": 0}],
-)  # fmt: skip
-def test_a_recipe_that_cannot_be_run_is_refused(change: dict[str, float]) -> None:
-    with pytest.raises(SettingsError):
-        InstanceRecipe(**change)  # type: ignore[arg-type]
