@@ -1,9 +1,9 @@
 """Writing a network that routes each image along its own path as one ONNX file.
 
 The file holds the controller, its threshold, and ``If`` nodes: a runtime computes what the image at hand
-needs and nothing else. An ``If`` costs microseconds, so paths that are known to be common are written whole,
-each in one branch, which a runtime optimises as it would a static network; any other path takes an ``If`` an
-operation.
+needs and nothing else. An ``If`` costs about ten microseconds in ONNX Runtime, so paths that are known to be
+common are written whole, each in one branch, which is optimised as a static network would be; any other path
+takes an ``If`` an operation.
 """
 
 from __future__ import annotations

@@ -50,11 +50,10 @@ class RoutedSupernet(nn.Module):
         Its batch-norm statistics were mixed with those of other paths: re-estimate them before use.
         """
         network = Network(self.space.plan(arch))
-        stem, head = len(self.stem), len(self.head)
-        blocks = list(network.blocks)
-        for target, source in zip([*blocks[:stem], *blocks[-head:]], [*self.stem, *self.head], strict=True):
+        blocks, start, end = list(network.blocks), len(self.stem), len(self.stem) + len(self.edges)
+        for target, source in zip([*blocks[:start], *blocks[end:]], [*self.stem, *self.head], strict=True):
             target.load_state_dict(source.state_dict())
-        for target, edge, bits in zip(blocks[stem:-head], self.edges, arch.choices, strict=True):
+        for target, edge, bits in zip(blocks[start:end], self.edges, arch.choices, strict=True):
             active = cast(RoutedEdge, edge).active(bits)
             parts = target.parts if isinstance(target, Sum) else [target] * len(active)
             for part, operation in zip(parts, active, strict=True):
