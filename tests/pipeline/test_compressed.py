@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from netsmith.pipeline.compressed import compression
 from netsmith.pipeline.design import run
 from netsmith.pipeline.pick import pick
 from netsmith.pipeline.progress import Silent
+from netsmith.pipeline.settings import Settings
 
 EPISODES = 8
 
@@ -30,31 +31,35 @@ def few() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def base(small: Callable[..., Settings], tmp_path_factory: pytest.TempPathFactory) -> Design:
+    """A network that was trained for long enough to have something to lose."""
+    return run(small(epochs=24), tmp_path_factory.mktemp("compressed") / "base")
+
+
 def compress(base: Design, out: Path, progress: Any = None, **asked: Any) -> Design:
-    options = {"budget": "quick", "baselines": "none", "epochs": 3, "threads": 1, **asked}
+    options = {"budget": "quick", "baselines": "none", "epochs": 8, "threads": 1, **asked}
     return run(compression(base.folder, options), out, progress=progress)
 
 
 @pytest.fixture(scope="module")
-def smaller(finished: Design, tmp_path_factory: pytest.TempPathFactory) -> Design:
-    return compress(finished, tmp_path_factory.mktemp("compressed") / "amc", macs="60%", baselines="quick")
+def smaller(base: Design, tmp_path_factory: pytest.TempPathFactory) -> Design:
+    return compress(base, tmp_path_factory.mktemp("compressed") / "amc", macs="60%", baselines="quick")
 
 
-def test_the_agent_keeps_the_limit_and_stands_beside_base_and_uniform(
-    smaller: Design, finished: Design
-) -> None:
-    result, base = smaller.result, finished.result
+def test_the_agent_keeps_the_limit_and_stands_beside_base_and_uniform(smaller: Design, base: Design) -> None:
+    result, whole = smaller.result, base.result
     assert smaller.budget_met
-    assert 0.3 * base["macs"] < result["macs"] <= 0.6 * base["macs"]
+    assert 0.3 * whole["macs"] < result["macs"] <= 0.6 * whole["macs"]
     assert (result["strategy"], result["judge"]) == ("amc", "inherited")
     assert result["space"].startswith("pruned-")
     assert set(result["baselines"]) == {"base", "uniform"}
-    assert result["baselines"]["base"]["macs"] == base["macs"]
-    assert result["baselines"]["base"]["accuracy"] == base["accuracy"]
-    assert result["baselines"]["uniform"]["macs"] <= 0.6 * base["macs"]
+    assert result["baselines"]["base"]["macs"] == whole["macs"]
+    assert result["baselines"]["base"]["accuracy"] == whole["accuracy"]
+    assert result["baselines"]["uniform"]["macs"] <= 0.6 * whole["macs"]
     assert result["parity_worst"] <= 1e-4
     assert smaller.accuracy > 0.5
-    assert smaller.module(torch.zeros(2, *finished.network.plan.input_shape, dtype=torch.uint8)).shape == (
+    assert smaller.module(torch.zeros(2, *base.network.plan.input_shape, dtype=torch.uint8)).shape == (
         2,
         4,
     )
@@ -71,9 +76,9 @@ def test_each_arch_is_judged_and_measured_once(smaller: Design) -> None:
     assert smaller.arch.digest == best["digest"]
 
 
-def test_the_command_that_repeats_it_is_in_the_result(smaller: Design, finished: Design) -> None:
+def test_the_command_that_repeats_it_is_in_the_result(smaller: Design, base: Design) -> None:
     command = smaller.result["command"]
-    assert command.startswith(f"netsmith compress {finished.folder} --device fake --macs ")
+    assert command.startswith(f"netsmith compress {base.folder} --device fake --macs ")
     assert "--seed" not in command
     assert (smaller.folder / "report.html").exists()
 
@@ -92,29 +97,29 @@ class Stop(Silent):
 
 @pytest.mark.parametrize("after", [2, EPISODES])
 def test_killed_and_started_again_it_ends_alike(
-    smaller: Design, finished: Design, tmp_path: Path, after: int
+    smaller: Design, base: Design, tmp_path: Path, after: int
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
-        compress(finished, tmp_path / "killed", Stop(after), macs="60%", baselines="quick")
-    again = compress(finished, tmp_path / "killed", macs="60%", baselines="quick")
+        compress(base, tmp_path / "killed", Stop(after), macs="60%", baselines="quick")
+    again = compress(base, tmp_path / "killed", macs="60%", baselines="quick")
     assert again.arch == smaller.arch
     for name, weights in again.network.state_dict().items():
         assert torch.equal(weights, smaller.network.state_dict()[name]), name
 
 
 @pytest.mark.parametrize("strategy", ["uniform", "magnitude", "knapsack", "random", "evolution"])
-def test_other_ways_keep_a_limit_of_latency(strategy: str, finished: Design, tmp_path: Path) -> None:
-    limit = 0.8 * finished.latency_ms
-    design = compress(finished, tmp_path / strategy, latency=limit, strategy=strategy)
+def test_other_ways_keep_a_limit_of_latency(strategy: str, base: Design, tmp_path: Path) -> None:
+    limit = 0.8 * base.latency_ms
+    design = compress(base, tmp_path / strategy, latency=limit, strategy=strategy)
     assert design.budget_met
     assert design.latency_ms <= limit
-    assert design.result["macs"] < finished.result["macs"]
+    assert design.result["macs"] < base.result["macs"]
 
 
-def test_a_limit_of_size_or_params_is_kept_too(finished: Design, tmp_path: Path) -> None:
-    design = compress(finished, tmp_path / "both", params="70%", size="80%", strategy="uniform")
-    assert design.result["params"] <= 0.7 * finished.result["params"]
-    assert design.result["size_bytes"] <= 0.8 * finished.result["size_bytes"]
+def test_a_limit_of_size_or_params_is_kept_too(base: Design, tmp_path: Path) -> None:
+    design = compress(base, tmp_path / "both", params="70%", size="80%", strategy="uniform")
+    assert design.result["params"] <= 0.7 * base.result["params"]
+    assert design.result["size_bytes"] <= 0.8 * base.result["size_bytes"]
 
 
 def test_a_point_of_its_front_is_picked(smaller: Design) -> None:
@@ -144,14 +149,14 @@ def test_what_is_compressed_can_be_compressed_again(smaller: Design, tmp_path: P
     ],
 )
 def test_what_cannot_be_asked_is_refused(
-    asked: dict[str, Any], says: str, finished: Design, tmp_path: Path
+    asked: dict[str, Any], says: str, base: Design, tmp_path: Path
 ) -> None:
     with pytest.raises(SettingsError, match=says):
-        compress(finished, tmp_path / "refused", **asked)
+        compress(base, tmp_path / "refused", **asked)
 
 
-def test_a_limit_out_of_reach_and_a_missing_base_are_refused(finished: Design, tmp_path: Path) -> None:
+def test_a_limit_out_of_reach_and_a_missing_base_are_refused(base: Design, tmp_path: Path) -> None:
     with pytest.raises(BudgetError, match="fewest channels that may stay"):
-        compress(finished, tmp_path / "tiny", macs="1%", strategy="uniform")
+        compress(base, tmp_path / "tiny", macs="1%", strategy="uniform")
     with pytest.raises(FolderError, match="no finished design"):
         compression(tmp_path / "nothing", {"macs": "50%"})
