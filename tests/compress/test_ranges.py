@@ -106,6 +106,15 @@ def test_haq_clips_by_divergence_below_five_bits_only() -> None:
     assert weight_limits(weight, 4).item() < weight.abs().max()
 
 
+def test_the_zeros_that_a_relu_leaves_do_not_move_the_limit() -> None:
+    some = weights(8, 5000).abs()
+    zeros = torch.zeros(20000)
+    for bits in (2, 3, 4):
+        _, alone = activation_range(some, bits, "kl")
+        _, among = activation_range(torch.cat([some, zeros]), bits, "kl")
+        assert alone == among
+
+
 @pytest.mark.parametrize("method", ["max", "percentile", "mse", "kl", "haq"])
 def test_activations_without_negatives_begin_at_0(method: str) -> None:
     x = weights(6, 4, 8, 5, 5).relu()

@@ -118,9 +118,11 @@ def _least_divergent(magnitudes: Array, levels: int) -> float:
 
     As in HAQ's release there are as many bins as the root of the numbers. What is clipped counts in the last
     bin of the reference; the quantised distribution spreads each level's mass over its bins that are not
-    empty.
+    empty. Zeros do not count: they are exact at any limit, and the many that a ReLU leaves would outweigh all
+    else.
     """
     most = float(magnitudes.max())
+    magnitudes = magnitudes[magnitudes > 0]
     bins = min(BINS, int(np.ceil(np.sqrt(len(magnitudes)))))
     if most == 0 or bins <= levels:
         return most
