@@ -43,6 +43,8 @@ HEAVY = (
     "accelerate",
     "optuna",
     "sqlalchemy",
+    "stable_baselines3",
+    "gymnasium",
 )
 # What may load what is heavy: nothing on layer 0 or in the command line's own files.
 LIGHT = (*LAYERS[0], "cli")

@@ -121,7 +121,7 @@ class _Agent:
         self._rng = np.random.default_rng(seed)
         self._random = _OwnRandomness(seed)
         with self._random.in_place():
-            self._ddpg = _ddpg(walk.features, remembered * walk.steps, seed)
+            self._ddpg = _ddpg(walk.features, remembered * walk.steps)
 
     def take(self, sigma: float | None) -> tuple[list[Sequence[float]], list[float], Actions]:
         """Walk once, at random where ``sigma`` is None; return states, proposed and taken actions."""
@@ -165,7 +165,7 @@ class _Agent:
 class _OwnRandomness:
     """The states that Python's, NumPy's and PyTorch's global generators have while the agent works.
 
-    Stable-Baselines3 seeds these generators and draws from them.
+    Stable-Baselines3 draws from these. It is given no seed, with which it would seed a GPU's generator too.
     """
 
     def __init__(self, seed: int) -> None:
@@ -200,7 +200,7 @@ def truncated_normal(rng: np.random.Generator, mean: float, sigma: float) -> flo
     return min(max(drawn, 0.0), 1.0)
 
 
-def _ddpg(features: int, capacity: int, seed: int) -> DDPG:
+def _ddpg(features: int, capacity: int) -> DDPG:
     """Return DDPG as published: tanh actions in -1..1 stand for the sigmoid's in 0..1, and gamma is 1.
 
     Its critic takes state and action side by side, which is the sum of two embeddings of the releases.
@@ -238,7 +238,6 @@ def _ddpg(features: int, capacity: int, seed: int) -> DDPG:
         gamma=1.0,
         replay_buffer_class=Baselined,
         policy_kwargs={"net_arch": HIDDEN},
-        seed=seed,
         device="cpu",
         _init_setup_model=False,
     )

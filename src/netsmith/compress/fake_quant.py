@@ -162,7 +162,7 @@ class _SharedWeight(nn.Module):
     def coded(self, weight: Tensor) -> Coded:
         codes = cast(Tensor, self.codes)
         values = self(weight.detach()).flatten()
-        centroids = torch.zeros(self.size).index_put((codes.flatten().long(),), values)
+        centroids = values.new_zeros(self.size).index_put((codes.flatten().long(),), values)
         return Coded("codebook", self.bits, codes, centroids)
 
 

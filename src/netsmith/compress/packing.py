@@ -125,9 +125,9 @@ def pack(state: Mapping[str, Tensor], coded: Mapping[str, Coded]) -> bytes:
     tensors: dict[str, Tensor] = {}
     for name, tensor in state.items():
         if name in coded:
-            packed = pack_codes(coded[name].codes.numpy(), coded[name].bits)
+            packed = pack_codes(coded[name].codes.cpu().numpy(), coded[name].bits)
             tensors[f"codes/{name}"] = torch.from_numpy(packed)
-            tensors[f"values/{name}"] = coded[name].values.contiguous().clone()
+            tensors[f"values/{name}"] = coded[name].values.cpu().contiguous().clone()
         else:
             tensors[f"plain/{name}"] = tensor.detach().cpu().contiguous().clone()
     described = {

@@ -133,7 +133,7 @@ def clustered(weight: Tensor, bits: int, seed: int = 0) -> Codebook:
     the same codebook.
     """
     checked_bits(bits)
-    values = np.sort(weight.detach().double().flatten().numpy())
+    values = np.sort(weight.detach().double().flatten().cpu().numpy())
     distinct = np.unique(values)
     if len(distinct) <= 2**bits:
         centroids = distinct
@@ -141,9 +141,9 @@ def clustered(weight: Tensor, bits: int, seed: int = 0) -> Codebook:
         among = np.quantile(values, np.linspace(0, 1, FIRST_AMONG)) if len(values) > FIRST_AMONG else values
         found = [_lloyd(values, _first(among, 2**bits, seed * STARTS + start)) for start in range(STARTS)]
         centroids = min(found, key=lambda found: _spread(values, found))
-    kept = torch.from_numpy(centroids).to(weight.dtype)
-    middles = ((centroids[1:] + centroids[:-1]) / 2).astype(np.float64)
-    codes = torch.bucketize(weight.detach().double(), torch.from_numpy(middles))
+    kept = torch.from_numpy(centroids).to(weight.device, weight.dtype)
+    middles = (centroids[1:] + centroids[:-1]) / 2
+    codes = torch.bucketize(weight.detach().double(), torch.from_numpy(middles).to(weight.device))
     return Codebook(kept, codes.to(torch.int16))
 
 
