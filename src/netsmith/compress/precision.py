@@ -179,10 +179,11 @@ def least_loss(asked: Precision, loss: Loss) -> Policy:
 
 
 def losses_alone(asked: Precision, score: Score) -> Loss:
-    """Return what each layer alone loses: accuracy at the most bits, less that with its bits lowered.
+    """Return what each layer alone loses: the score at the most bits, less that with its bits lowered.
 
-    Weights and inputs are lowered one at a time, and their losses add up; so a layer takes as many scores as
-    it has options, not as many as pairs of them. A gain counts as no loss.
+    The score need not be an accuracy: the mean log likelihood tells policies apart that get as many images
+    right. Weights and inputs are lowered one at a time, and their losses add up; so a layer takes as many
+    scores as it has options, not as many as pairs of them. A gain counts as no loss.
     """
     most = asked.extreme(-1)
     reference = score(most)
