@@ -80,7 +80,9 @@ def test_the_command_that_repeats_it_is_in_the_result(smaller: Design, base: Des
     command = smaller.result["command"]
     assert command.startswith(f"netsmith compress {base.folder} --device fake --macs ")
     assert "--seed" not in command
-    assert (smaller.folder / "report.html").exists()
+    page = (smaller.folder / "report.html").read_text()
+    assert "with the weights that are left of the base, before any training" in page
+    assert "but for the base, as it was" in page
 
 
 class Stop(Silent):

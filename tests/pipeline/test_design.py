@@ -17,6 +17,7 @@ from netsmith.pipeline.answer import Design
 from netsmith.pipeline.design import run
 from netsmith.pipeline.settings import Settings, read_toml
 from netsmith.plan import Plan
+from netsmith.report.folder import read_folder
 from netsmith.testing import FakeDevice
 
 FILES = {
@@ -133,6 +134,18 @@ class Quarters(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
         return self.pixels[index], index % 4
+
+
+def test_the_report_counts_epochs_from_one(finished: Design) -> None:
+    epochs = {
+        event: [
+            e["epoch"]
+            for e in read_folder(finished.folder).epochs(event)
+            if e.get("name") in (None, "design")
+        ]
+        for event in ("search_epoch", "train_epoch")
+    }
+    assert epochs == {"search_epoch": [1, 2], "train_epoch": [1, 2]}
 
 
 def test_a_pytorch_dataset_is_designed_for(finished: Design, images: Path, tmp_path: Path) -> None:

@@ -66,11 +66,12 @@ def finish(
     written = {record["epoch"] for record in work.journal.all("train_epoch", name=name)}
 
     def on_epoch(figures: EpochFigures) -> None:
-        if figures.epoch not in written:
+        number = figures.epoch - 1  # the journal counts from 0
+        if number not in written:
             work.journal.write(
                 "train_epoch",
                 name=name,
-                epoch=figures.epoch,
+                epoch=number,
                 loss=figures.train_loss,
                 validation_loss=figures.loss,
                 accuracy=figures.accuracy,
@@ -78,7 +79,7 @@ def finish(
                 seconds=figures.seconds,
             )
         note = f"loss {figures.train_loss:.3f}, validation accuracy {figures.accuracy:.4f}"
-        work.progress.update(figures.epoch + 1, figures.epochs, note)
+        work.progress.update(figures.epoch, figures.epochs, note)
 
     splits = work.splits
     policy = work.policy(recipe.passes(len(splits.train)))

@@ -11,6 +11,13 @@ from netsmith.report.folder import Folder, number, read_folder
 
 _MOST_SKIPPED = 200
 
+# What the validation accuracy of a candidate is of, by the design's judge.
+JUDGED = {
+    "supernet": "with the supernet's shared weights",
+    "training": "after a short training",
+    "inherited": "with the weights that are left of the base, before any training",
+}
+
 
 def write_report(folder: Path) -> Path:
     """Write ``report.html`` in a design's folder, from what stands there, and return its path.
@@ -85,6 +92,7 @@ def _context(folder: Folder) -> dict[str, Any]:
         "heldout": _heldout(folder),
         "search": folder.epochs("search_epoch"),
         "one_shot": _one_shot(folder),
+        "judged": JUDGED.get(str(folder.result.get("judge")), JUDGED["supernet"]),
         "training": _last_epochs(folder),
         "data": data,
         "skipped": skipped[:_MOST_SKIPPED],
