@@ -18,23 +18,14 @@ from netsmith.pipeline.conclude import conclude
 from netsmith.pipeline.deliver import train_best
 from netsmith.pipeline.finish import Finished, export_network, finish, training_recipe
 from netsmith.pipeline.pruning import Pruning
-from netsmith.pipeline.settings import Settings, merge, read_toml
+from netsmith.pipeline.settings import LIMITS, Settings, merge, read_toml
 from netsmith.pipeline.strategy import Hunt, run_strategy
 from netsmith.pipeline.work import Work
 from netsmith.trial import Trial
 
 # Settings that a compression has from its base: the images, and how they are split.
 OF_BASE = ("data", "seed", "test", "image_size", "skip_bad", "augment")
-# Of which figure of the base a limit in percent is, by the limit's name.
-RELATIVE = {
-    "latency": "latency_ms",
-    "memory": "peak_bytes",
-    "activations": "activation_bytes",
-    "size": "size_bytes",
-    "macs": "macs",
-    "params": "params",
-}
-OF_THE_DEVICE = ("latency", "memory", "size")
+OF_THE_DEVICE = ("latency", "memory", "size")  # limits that say nothing on another
 EPISODES = {"quick": 60, "standard": 200, "thorough": 800}
 MEASURED, ROUNDS = 5, 4
 # Ways that need no judge: each names one network.
@@ -57,7 +48,7 @@ def compression(folder: Path, asked: Mapping[str, Any]) -> Settings:
     if len(made) != 1:
         raise FolderError(f"{folder} is of several devices; name the folder of one of them inside it")
     values = {"device": made[0].device, **{name: getattr(made[0], name) for name in OF_BASE}, **asked}
-    for name, figure in RELATIVE.items():
+    for name, figure in LIMITS.items():
         text = values.get(name)
         if isinstance(text, str) and text.strip().endswith("%"):
             if name in OF_THE_DEVICE and values["device"] != made[0].device:

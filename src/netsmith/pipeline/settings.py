@@ -25,7 +25,8 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "baselines": ("none", "quick", "full"),
     "augment": ("auto", "none", "light", "standard", "strong"),
 }
-_LIMITS = {
+# The limits by the names of their options, and the figure of a network that each bounds.
+LIMITS = {
     "latency": "latency_ms",
     "memory": "peak_bytes",
     "activations": "activation_bytes",
@@ -34,7 +35,7 @@ _LIMITS = {
     "params": "params",
 }
 # What may be asked for beside the error, and the figure of a trial that it is.
-OBJECTIVES = {"error": "error", **_LIMITS}
+OBJECTIVES = {"error": "error", **LIMITS}
 MAX_TOML_BYTES = 1_000_000
 MOST_WORKERS = 64
 
@@ -160,7 +161,7 @@ class Settings:
 
     def limits(self) -> Budget:
         """Return the limits that an answer must keep."""
-        return read_limits({name: getattr(self, name) for name in _LIMITS})
+        return read_limits({name: getattr(self, name) for name in LIMITS})
 
     def to_toml(self) -> str:
         """Return the settings as a TOML document; :func:`read_toml` reads it back."""
@@ -188,7 +189,7 @@ class Settings:
 
 def read_limits(asked: Mapping[str, str | float | None]) -> Budget:
     """Return the budget of limits by the names of their options, as numbers or text with a unit."""
-    return Budget(**{_LIMITS[k]: read_quantity(v, _LIMITS[k]) for k, v in asked.items() if v is not None})
+    return Budget(**{LIMITS[k]: read_quantity(v, LIMITS[k]) for k, v in asked.items() if v is not None})
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -230,7 +231,7 @@ def joined(asked: Sequence[Settings]) -> dict[str, Any]:
         return asdict(asked[0])
     rows, values = [asdict(settings) for settings in asked], asdict(asked[0])
     values["device"] = [settings.device for settings in asked]
-    for name in _LIMITS:
+    for name in LIMITS:
         if any(row[name] != values[name] for row in rows):
             values[name] = ",".join(f"{row['device']}={row[name]}" for row in rows)
     return values
@@ -245,7 +246,7 @@ def _limits_of(device: str, devices: Sequence[str], values: Mapping[str, Any]) -
     """The limits in ``values`` that say something for each of ``devices``, as those of one."""
     names = "|".join(re.escape(name) for name in sorted(devices, key=len, reverse=True))
     found = {}
-    for limit in _LIMITS:
+    for limit in LIMITS:
         text = values.get(limit)
         if not isinstance(text, str) or "=" not in text:
             continue
