@@ -115,6 +115,12 @@ def test_other_ways_keep_a_limit_of_latency(strategy: str, base: Design, tmp_pat
     design = compress(base, tmp_path / strategy, latency=limit, strategy=strategy)
     assert design.budget_met
     assert design.latency_ms <= limit
+    told = [e["trial"]["figures"] for e in read(design.folder / "journal") if e["event"] == "trial"]
+    assert all(
+        f["latency_ms_predicted"] == pytest.approx(f["latency_ms"], rel=0.03)
+        for f in told
+        if "latency_ms" in f
+    )
     assert design.result["macs"] < base.result["macs"]
 
 

@@ -15,6 +15,7 @@ from netsmith.compress.importance import Scores, magnitude, taylor
 from netsmith.compress.planned import pruned_network, pruned_space
 from netsmith.devices.device import WEIGHT_BYTES
 from netsmith.errors import FolderError, SettingsError
+from netsmith.latency.layers import LayerModel, fit_layers
 from netsmith.nn.count import count_plan
 from netsmith.nn.network import Network
 from netsmith.pipeline.answer import Design, read_json
@@ -24,6 +25,7 @@ from netsmith.pipeline.work import EVALUATION_BATCH, Work
 from netsmith.train import evaluate, recalibrate
 
 CALIBRATION_BATCHES, SCORED_BATCHES = 4, 8
+CALIBRATED = 28  # networks that are measured so that others can be predicted
 # Limits that widths are chosen by; the others are found kept or broken when a network is measured.
 BOUNDING = ("latency_ms", "macs", "params", "size_bytes")
 _CLOSE, _TRIES = 0.02, 4
@@ -33,8 +35,8 @@ class Pruning:
     """The base of a compression with its groups of channels; ``cost`` is what widths are chosen by.
 
     The cost is the greatest share of a limit that is used up, so that 1 is the limit of them all. Latency is
-    predicted: a straight line over multiply-adds through the measured network, whole and at its narrowest,
-    then scaled until it is right for the network that is pruned everywhere alike.
+    predicted by a model of the layers that is fitted to some networks of other widths, measured whole; then
+    scaled until it is right for the network that is pruned everywhere alike.
     """
 
     def __init__(self, work: Work, base: Design) -> None:
@@ -54,17 +56,17 @@ class Pruning:
             )
 
     def cost(self, widths: Mapping[str, int]) -> float:
-        """Return the greatest share of a limit that a network of these widths uses up."""
+        """Return the greatest share of a limit that the network nearest to these widths uses up."""
+        widths = self.space.widths(self.space.nearest(widths))
         macs, params = self.channels.macs(widths), self.channels.params(widths)
         figures = {"macs": macs, "params": params, "size_bytes": self._overhead + self._each * params}
         if "latency_ms" in self.limits:
-            figures["latency_ms"] = self.predicted_ms(macs)
+            figures["latency_ms"] = self.predicted_ms(widths)
         return max(figures[name] / limit for name, limit in self.limits.items())
 
-    def predicted_ms(self, macs: float) -> float:
-        """Return the latency that multiply-adds take here, as calibrated."""
-        line = self._line
-        return float(line["scale"] * (line["constant"] + line["slope"] * macs))
+    def predicted_ms(self, widths: Mapping[str, int]) -> float:
+        """Return the latency that a network of these widths should take."""
+        return self._scale * self._model.predict(self.channels.shapes(widths))
 
     def known(self, arch: Arch) -> dict[str, float]:
         """Return what is known of an arch without its accuracy and without measuring it."""
@@ -77,7 +79,7 @@ class Pruning:
             "activation_bytes": float(activation_bytes(counts, precision)),
         }
         if "latency_ms" in self.limits:
-            figures["latency_ms_predicted"] = self.predicted_ms(counts.macs)
+            figures["latency_ms_predicted"] = self.predicted_ms(self.space.widths(arch))
         return figures
 
     def start(self, arch: Arch) -> Network:
@@ -130,32 +132,46 @@ class Pruning:
         return float(self.work.once("overhead", found)["bytes"])
 
     @cached_property
-    def _line(self) -> dict[str, Any]:
-        return self.work.once("calibrated", self._calibrate)
+    def _model(self) -> LayerModel:
+        def found() -> dict[str, Any]:
+            rng = Random(0)
+            archs = dict.fromkeys([self.space.nearest({}), self.space.nearest(self.choices.least)])
+            archs.update(dict.fromkeys(self.space.sample(rng) for _ in range(CALIBRATED)))
+            self.work.progress.stage("Measuring networks of other widths")
+            times = []
+            for count, arch in enumerate(archs, 1):
+                times.append(float(self.measured(arch)["latency_ms"]))
+                self.work.progress.update(count, len(archs), f"{times[-1]:.3g} ms")
+            networks = [self.channels.shapes(self.space.widths(arch)) for arch in archs]
+            return {"model": fit_layers(networks, times).to_dict()}
 
-    def _calibrate(self) -> dict[str, float]:
-        """Fit the line of latency over multiply-adds, and scale it where it will be used."""
-        limit = self.limits["latency_ms"]
-        ends = [self.space.nearest({}), self.space.nearest(self.choices.least)]
-        macs = [count_plan(self.space.plan(arch)).macs for arch in ends]
-        times = [self.measured(arch)["latency_ms"] for arch in ends]
-        slope = max(0.0, (times[0] - times[1]) / max(1, macs[0] - macs[1]))
-        constant, scale = max(0.0, times[1] - slope * macs[1]), 1.0
+        model = LayerModel.from_dict(self.work.once("calibrated", found)["model"])
+        self.work.progress.say(
+            f"latency is predicted within {100 * model.error:.1f} % on average of networks that were held out"
+        )
+        return model
 
-        def line(widths: Mapping[str, int]) -> float:
-            return float(scale * (constant + slope * self.channels.macs(widths)) / limit)
+    @cached_property
+    def _scale(self) -> float:
+        """What makes the model right for the network that is pruned everywhere alike, at the limit."""
 
-        for _ in range(_TRIES):
-            if line(self.choices.least) > 1:
-                break
-            arch = self.space.nearest(uniform(self.choices, line, 1.0))
-            off = self.measured(arch)["latency_ms"] / (
-                line(self.space.widths(arch)) * self.limits["latency_ms"]
-            )
-            scale *= off
-            if abs(off - 1) < _CLOSE:
-                break
-        return {"constant": constant, "slope": slope, "scale": scale}
+        def found() -> dict[str, float]:
+            limit, scale = self.limits["latency_ms"], 1.0
+
+            def share(widths: Mapping[str, int]) -> float:
+                return scale * self._model.predict(self.channels.shapes(widths)) / limit
+
+            for _ in range(_TRIES):
+                if share(self.choices.least) > 1:
+                    break
+                arch = self.space.nearest(uniform(self.choices, share, 1.0))
+                off = float(self.measured(arch)["latency_ms"]) / (limit * share(self.space.widths(arch)))
+                scale *= off
+                if abs(off - 1) < _CLOSE:
+                    break
+            return {"scale": scale}
+
+        return float(self.work.once("scaled", found)["scale"])
 
     def _measured(self, arch: Arch) -> dict[str, Any]:
         work = self.work

@@ -84,8 +84,10 @@ class PrunedSpace(ChoiceSpace):
         """
         self.check(arch)
         found = {g.name: g.widths[choice] for g, choice in zip(self.groups, arch.choices, strict=True)}
+        taken = self._taken(found)
         for group in self.groups:
-            if any(self._unexpanded(i, found) for i, name in group.fields if name == "hidden"):
+            inside = [i for i, name in group.fields if name == "hidden" and _expands(self.base.blocks[i])]
+            if any(found[group.name] == taken[i] for i in inside):
                 place = group.widths.index(found[group.name])
                 found[group.name] = group.widths[place + 1 if place + 1 < len(group.widths) else place - 1]
         return found
@@ -94,22 +96,24 @@ class PrunedSpace(ChoiceSpace):
         """Return the blocks of the base with the channels that stay."""
         return Plan(tuple(self._blocks(self.widths(arch))))
 
-    def _unexpanded(self, place: int, widths: Mapping[str, int]) -> bool:
-        before = self.base.blocks[place]
-        after = list(self._blocks(widths))[place]
-        return before.op == "mbconv" and _expands(before) and not _expands(after)
+    def _taken(self, widths: Mapping[str, int]) -> list[int]:
+        """How many channels each block takes."""
+        given = {i: widths[g.name] for g in self.groups for i, name in g.fields if name == "out_channels"}
+        taken = [self.base.blocks[0].in_channels]
+        for i, block in enumerate(self.base.blocks[:-1]):
+            taken.append(taken[-1] if block.op == "skip" else given.get(i, block.out_channels))
+        return taken
 
     def _blocks(self, widths: Mapping[str, int]) -> Iterator[Block]:
-        given = {field: widths[group.name] for group in self.groups for field in group.fields}
-        channels = self.base.blocks[0].in_channels
+        inside = {i: widths[g.name] for g in self.groups for i, name in g.fields if name == "hidden"}
+        taken = self._taken(widths)
+        given = [*taken[1:], self.base.blocks[-1].out_channels]
         for i, block in enumerate(self.base.blocks):
-            out = channels if block.op == "skip" else given.get((i, "out_channels"), block.out_channels)
-            hidden = given.get((i, "hidden"), block.hidden)
+            hidden = inside.get(i, block.hidden)
             if block.op == "mbconv" and not _expands(block):
-                hidden = channels
-            yield replace(block, in_channels=channels, out_channels=out, hidden=hidden)
-            channels = out
+                hidden = taken[i]
+            yield replace(block, in_channels=taken[i], out_channels=given[i], hidden=hidden)
 
 
 def _expands(block: Block) -> bool:
-    return block.hidden != block.in_channels
+    return block.op == "mbconv" and block.hidden != block.in_channels
