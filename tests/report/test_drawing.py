@@ -65,6 +65,17 @@ def test_without_latencies_the_network_is_drawn_without_shares(make_folder: Make
     assert {(bead.share, bead.bar, bead.searched) for bead in drawing.beads} == {(None, 0.0, False)}
 
 
+def test_an_expansion_is_told_to_a_tenth(make_folder: Make) -> None:
+    path = make_folder()
+    arch = json.loads((path / "arch.json").read_text())
+    place = next(i for i, block in enumerate(arch["plan"]) if block["op"] == "mbconv")
+    arch["plan"][place] |= {"in_channels": 24, "hidden": 64}
+    (path / "arch.json").write_text(json.dumps(arch))
+    drawing = draw(read_folder(path))
+    assert drawing is not None
+    assert drawing.beads[place].expansion == "2.7"
+
+
 def test_a_dense_network_is_drawn_by_its_cells(make_folder: Make) -> None:
     space = dense((1, 8, 8), 4, stages=[DenseStage(2, 8), DenseStage(1, 16)])
     plan = space.plan(space.arch((1, 5, 1, 4)))

@@ -181,7 +181,7 @@ def _hidden(block: Block) -> int:
 
 
 def _expansion(block: Block) -> str:
-    return f"{block.hidden / block.in_channels:g}" if block.op == "mbconv" and block.hidden else ""
+    return f"{round(block.hidden / block.in_channels, 1):g}" if block.op == "mbconv" and block.hidden else ""
 
 
 def _outline(block: Block, x: float, width: float, axis: float, widest: int) -> str:
