@@ -77,6 +77,29 @@ def test_from_a_folder_of_images_to_a_label(
     assert design.predict([image])[0].probabilities == answers[0]["probabilities"]
     assert design.export(tmp_path / "m.onnx").read_bytes() == (out / "model.onnx").read_bytes()
 
+    compress = (
+        "compress",
+        out,
+        "--macs",
+        "70%",
+        "--strategy",
+        "uniform",
+        "--budget",
+        "quick",
+        "--epochs",
+        "1",
+    )
+    shown = netsmith(*compress)
+    assert shown.status == 0
+    assert "compressed" in shown.out
+    assert "base" in shown.out
+    smaller = tmp_path / "design-compressed"
+    assert json.loads((smaller / "result.json").read_text())["macs"] <= 0.7 * result["macs"]
+    assert netsmith(*compress, "--json").out == (smaller / "result.json").read_text()
+    refused = netsmith("compress", out, "--latency", "0.000001ms", "--out", tmp_path / "never")
+    assert refused.status == 2
+    assert "fewest channels that may stay" in refused.err
+
 
 def test_a_budget_that_is_missed_is_status_3(
     netsmith: Callable,
@@ -116,6 +139,7 @@ def test_a_budget_that_is_missed_is_status_3(
         (("agent", "--token-file", "t", "--certificate", "c.pem"), "belong together"),
         (("agent", "--token-file", __file__), "one word of 16 characters or more"),
         (("predict", "nowhere", "image.png"), "nowhere holds no result.json"),
+        (("compress", "nowhere", "--macs", "50%"), "nowhere holds no result.json"),
     ],
 )
 def test_what_the_user_must_mend_is_status_2_with_a_message_and_no_traceback(
