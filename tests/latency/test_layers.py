@@ -13,11 +13,11 @@ from netsmith.errors import TableError
 from netsmith.latency.layers import LayerModel, fit_layers
 
 BASE = (
-    Layer("stem", 3, 16, (3, 3), 1, 1, 16, 16, 256, False),
-    Layer("expand", 16, 64, (1, 1), 1, 1, 16, 16, 256, False),
-    Layer("depthwise", 64, 64, (5, 5), 2, 64, 16, 16, 64, False),
-    Layer("project", 64, 24, (1, 1), 1, 1, 8, 8, 64, False),
-    Layer("classifier", 24, 10, (), 1, 1, 1, 1, 1, True),
+    Layer("stem", 3, 16, (3, 3), 1, 1, 16, 16, 256),
+    Layer("expand", 16, 64, (1, 1), 1, 1, 16, 16, 256),
+    Layer("depthwise", 64, 64, (5, 5), 2, 64, 16, 16, 64),
+    Layer("project", 64, 24, (1, 1), 1, 1, 8, 8, 64),
+    Layer("classifier", 24, 10, (), 1, 1, 1, 1, 1),
 )
 
 

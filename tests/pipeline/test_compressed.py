@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,7 +21,7 @@ from netsmith.pipeline.compressed import compression
 from netsmith.pipeline.design import run
 from netsmith.pipeline.pick import pick
 from netsmith.pipeline.progress import Silent
-from netsmith.pipeline.settings import Settings
+from netsmith.pipeline.settings import Settings, read_toml
 
 EPISODES = 8
 
@@ -161,6 +164,22 @@ def test_what_cannot_be_asked_is_refused(
 ) -> None:
     with pytest.raises(SettingsError, match=says):
         compress(base, tmp_path / "refused", **asked)
+
+
+def test_other_images_than_the_base_had_are_refused(base: Design, tmp_path: Path) -> None:
+    """Of its test part some could be among what the base was trained on."""
+    moved, images = tmp_path / "base", tmp_path / "others.npz"
+    shutil.copytree(base.folder, moved)
+    with np.load(str(read_toml(moved / "design.toml")["data"])) as stored:
+        np.savez(images, images=stored["images"][::-1], labels=stored["labels"][::-1])
+    settings = replace(compression(moved, {"macs": "50%", "budget": "quick"}), data=str(images))
+    with pytest.raises(FolderError, match="not those that"):
+        run(settings, tmp_path / "out")
+
+
+def test_what_judges_nothing_takes_no_store(base: Design, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="leave --storage out"):
+        compress(base, tmp_path / "refused", macs="50%", storage="trials.db")
 
 
 def test_a_limit_out_of_reach_and_a_missing_base_are_refused(base: Design, tmp_path: Path) -> None:

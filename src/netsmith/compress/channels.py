@@ -64,7 +64,11 @@ class Layer:
     height: int
     width: int
     places: int
-    bias: bool
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether it has one filter a channel."""
+        return 1 < self.groups == self.in_channels == self.out_channels
 
     @property
     def macs(self) -> int:
@@ -113,6 +117,6 @@ class Channels:
 
 def _narrowed(layer: Layer, lost_in: int, lost_out: int) -> Layer:
     out = layer.out_channels - lost_out
-    if 1 < layer.groups == layer.in_channels == layer.out_channels:
+    if layer.depthwise:
         return replace(layer, in_channels=out, out_channels=out, groups=out)
     return replace(layer, in_channels=layer.in_channels - lost_in, out_channels=out)

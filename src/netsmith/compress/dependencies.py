@@ -154,12 +154,11 @@ def _layers(module: nn.Module, image: torch.Tensor) -> tuple[list[Layer], tuple[
 
 
 def _layer(name: str, layer: nn.Conv2d | nn.Linear, x: torch.Tensor, output: torch.Tensor) -> Layer:
-    bias = layer.bias is not None
     if isinstance(layer, nn.Linear):
         places = output.numel() // layer.out_features // len(output)
-        return Layer(name, layer.in_features, layer.out_features, (), 1, 1, 1, 1, places, bias)
+        return Layer(name, layer.in_features, layer.out_features, (), 1, 1, 1, 1, places)
     height, width = x.shape[-2:]
     return Layer(
         name, layer.in_channels, layer.out_channels, tuple(layer.kernel_size), int(layer.stride[0]),
-        layer.groups, height, width, output.shape[-2] * output.shape[-1], bias,
+        layer.groups, height, width, output.shape[-2] * output.shape[-1],
     )  # fmt: skip

@@ -31,7 +31,8 @@ class LayerModel:
     """Latency of networks of the same layers in other widths, in milliseconds.
 
     A network takes ``constant_ms`` and, for each term of a layer, ``costs`` by the term's name times its
-    amount. ``error`` is the mean relative error on networks that were left out, 0..1; NaN with too few.
+    amount. ``error`` is the mean relative error on networks that were left out, 0..1, the least over what was
+    tried; NaN with too few.
     """
 
     constant_ms: float
@@ -111,9 +112,8 @@ def _fit(amounts: Array, kinds: Sequence[str], measured: Array, pull: float | No
 def _terms(layers: Sequence[Layer]) -> Iterator[tuple[str, str, float]]:
     """Yield the name of each term, its kind, and its amount: multiply-adds, and numbers moved."""
     for layer in layers:
-        depthwise = 1 < layer.groups == layer.in_channels
-        kind = "depthwise" if depthwise else "x".join(map(str, layer.kernel)) or "linear"
-        if not depthwise:  # of which either is a multiple of the other
+        kind = "depthwise" if layer.depthwise else "x".join(map(str, layer.kernel)) or "linear"
+        if not layer.depthwise:  # of which either is a multiple of the other
             moved = layer.in_channels * layer.height * layer.width + layer.out_channels * layer.places
             yield f"{layer.name} moved", f"moved {kind}", float(moved)
         yield f"{layer.name} macs", f"macs {kind}", float(layer.macs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property, partial
@@ -15,10 +16,11 @@ from netsmith.compress.importance import Scores, magnitude, taylor
 from netsmith.compress.planned import pruned_network, pruned_space
 from netsmith.devices.device import WEIGHT_BYTES
 from netsmith.errors import FolderError, SettingsError
+from netsmith.journal import read
 from netsmith.latency.layers import LayerModel, fit_layers
 from netsmith.nn.count import count_plan
 from netsmith.nn.network import Network
-from netsmith.pipeline.answer import Design, read_json
+from netsmith.pipeline.answer import Design
 from netsmith.pipeline.finish import deployable, export_network
 from netsmith.pipeline.reach import activation_bytes
 from netsmith.pipeline.work import EVALUATION_BATCH, Work
@@ -146,9 +148,10 @@ class Pruning:
             return {"model": fit_layers(networks, times).to_dict()}
 
         model = LayerModel.from_dict(self.work.once("calibrated", found)["model"])
-        self.work.progress.say(
-            f"latency is predicted within {100 * model.error:.1f} % on average of networks that were held out"
-        )
+        if not math.isnan(model.error):
+            self.work.progress.say(
+                f"latency is predicted within {100 * model.error:.1f} % on average of networks left out"
+            )
         return model
 
     @cached_property
@@ -193,10 +196,8 @@ class Pruning:
 
     def _check(self, base: Design) -> None:
         """Refuse other images than the base's: its test part would be among what it was trained on."""
-        described = read_json(base.folder / "arch.json")
-        known = [described["mean"], described["std"], described["label_names"]]
-        splits = self.work.splits
-        if known != [list(splits.mean), list(splits.std), list(splits.label_names)]:
+        digests = [event["digest"] for event in read(base.folder / "journal") if event["event"] == "data"]
+        if digests[-1:] != [self.work.splits.digest]:
             raise FolderError(
                 f"the images of '{self.work.settings.data}' are not those that {base.folder} was designed "
                 "for; put them back where they were"

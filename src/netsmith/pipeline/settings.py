@@ -131,8 +131,10 @@ class Settings:
         if not isinstance(self.base, str | None) or self.base == "":
             raise SettingsError(f"base is the folder of a finished design; got {self.base!r:.100}")
         check_way(self.way, based=self.base is not None)
-        if self.way.strategy == "proxyless" and self.storage is not None:
-            raise SettingsError("strategy 'proxyless' judges no archs one by one: leave --storage out")
+        if not self.way.keeps_trials and self.storage is not None:
+            raise SettingsError(
+                f"strategy '{self.way.strategy}' judges no archs one by one: leave --storage out"
+            )
         if self.stages is not None and self.way.space != "mbconv":
             raise SettingsError(f"stages are a layout of space 'mbconv'; got space '{self.way.space}'")
         if self.base is not None and self.width is not None:

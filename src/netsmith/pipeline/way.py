@@ -28,6 +28,11 @@ class Way(NamedTuple):
         """Whether the strategy looks for fronts where nothing else is said."""
         return self.strategy in ("dpp", "nsga2") and self.space != "pruned"
 
+    @property
+    def keeps_trials(self) -> bool:
+        """Whether archs are judged one by one, each a trial in a store that workers may share."""
+        return self.strategy not in ("proxyless", *OF_CHANNELS)
+
 
 def way_of(space: str, strategy: str, judge: str, *, based: bool) -> Way:
     """Return the way with what is "auto" filled in; ``based`` where a trained network is begun with."""

@@ -219,7 +219,7 @@ class Work:
 
     def check_storage(self) -> None:
         """Raise :class:`netsmith.errors.StoreError` where trials are to be kept and cannot be."""
-        if self.settings.way.strategy != "proxyless":
+        if self.settings.way.keeps_trials:
             check_address(self._address)
 
     @property
