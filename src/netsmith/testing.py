@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from random import Random
@@ -103,6 +103,7 @@ class FakeDevice:
         input_type: InputType = "float32",
         metadata: Mapping[str, str] | None = None,
         calibration: Array | None = None,
+        floating: Collection[str] = (),
     ) -> bytes:
         """Write an ONNX file."""
         return write_onnx(module, input_shape, input_type=input_type, metadata=metadata)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from netsmith.devices.device import parse
 from netsmith.devices.onnx_runtime import OnnxRuntime
 from netsmith.errors import ExportError
 from netsmith.export.onnx import read_metadata, write_onnx
@@ -66,6 +67,53 @@ def test_the_same_network_is_quantised_the_same_twice() -> None:
     torch.manual_seed(0)
     module = Network(PLAN).eval()
     assert write_onnx(module, (1, 8, 8), precision="int8") == write_onnx(module, (1, 8, 8), precision="int8")
+
+
+def test_layers_that_stay_float_are_those_that_are_named() -> None:
+    """All of them float: the file computes as in float32; one of them: its kernel alone is."""
+    torch.manual_seed(0)
+    module = nn.Sequential(Normalize((0.5,), (0.25,)), Network(PLAN)).eval()
+    layers = [name for name, layer in module.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 1, 8, 8), dtype=np.uint8)
+
+    def written(floating: list[str]) -> bytes:
+        return write_onnx(
+            module,
+            (1, 8, 8),
+            input_type="uint8",
+            precision="int8",
+            calibration=pixels,
+            floating=floating,
+        )
+
+    exact = _outputs(write_onnx(module, (1, 8, 8), input_type="uint8"), pixels)
+    errors = [np.abs(_outputs(written(layers[:n]), pixels) - exact).max() for n in range(len(layers) + 1)]
+    assert errors[-1] < 1e-5 < errors[0]
+    for name in layers:
+        graph = onnx.load_model_from_string(written([name])).graph
+        kernels = [t for t in graph.initializer if t.name.endswith(".weight")]
+        assert [t.name for t in kernels] == [f"_{name.replace('.', '_')}.weight"]
+        assert kernels[0].data_type == onnx.TensorProto.FLOAT
+    with pytest.raises(ExportError, match=r"named as in the module.*; got nothing"):
+        written(["nothing"])
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "litert", "executorch"])
+def test_every_runtime_computes_what_the_file_of_both_precisions_says(runtime: str) -> None:
+    pytest.importorskip({"litert": "ai_edge_litert"}.get(runtime, runtime))
+    torch.manual_seed(0)
+    module = nn.Sequential(Normalize((0.5,), (0.25,)), Network(PLAN)).eval()
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 1, 8, 8), dtype=np.uint8)
+
+    def outputs(name: str, floating: list[str]) -> np.ndarray:
+        device = parse(f"{name}:threads=1,precision=int8")
+        model = device.export(module, (1, 8, 8), input_type="uint8", calibration=pixels, floating=floating)
+        return np.concatenate([device.prepare(model, pixels[i : i + 1])() for i in range(len(pixels))])
+
+    for floating in (["1.blocks.1.depthwise"], ["1.blocks.0.conv", "1.blocks.2.classifier"]):
+        expected = outputs("onnxruntime", floating)
+        error = np.abs(outputs(runtime, floating) - expected).max()
+        assert error < 0.05 * np.abs(expected).max(), floating
 
 
 def test_no_images_are_an_error_that_says_so() -> None:

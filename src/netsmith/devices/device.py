@@ -6,7 +6,7 @@ import importlib
 import os
 import platform
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -67,11 +67,13 @@ class Device(Protocol):
         input_type: InputType = "float32",
         metadata: Mapping[str, str] | None = None,
         calibration: Array | None = None,
+        floating: Collection[str] = (),
     ) -> bytes:
         """Write ``module`` for images of ``input_shape`` (C, H, W) in a format that the runtime reads.
 
         ``calibration`` is (N, C, H, W) of ``input_type``, images that an int8 device sets its ranges by. It
-        may be left out where only latency counts.
+        may be left out where only latency counts. The layers ``floating``, by their names in ``module``, stay
+        float32 on such a device.
         """
 
     def input_of(self, model: bytes) -> tuple[tuple[int, int, int], InputType]:

@@ -8,7 +8,7 @@ process of its own.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib import metadata as packages
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -71,6 +71,7 @@ class ExecuTorch(LocalRuntime):
         input_type: InputType = "float32",
         metadata: Mapping[str, str] | None = None,
         calibration: Array | None = None,
+        floating: Collection[str] = (),
     ) -> bytes:
         """Write an ExecuTorch file. Raises :class:`netsmith.errors.ExportError` where that cannot be done."""
         from netsmith.export.executorch import write_executorch
@@ -82,6 +83,7 @@ class ExecuTorch(LocalRuntime):
             input_type=input_type,
             precision=self.precision,
             calibration=calibration,
+            floating=floating,
             select=False,  # XNNPACK has no Gather
         )
         return write_executorch(model, metadata)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib import metadata as packages
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -41,6 +41,7 @@ class LiteRt(LocalRuntime):
         input_type: InputType = "float32",
         metadata: Mapping[str, str] | None = None,
         calibration: Array | None = None,
+        floating: Collection[str] = (),
     ) -> bytes:
         """Write a TFLite file. Raises :class:`netsmith.errors.ExportError` where that cannot be done."""
         from netsmith.export.onnx import to_onnx  # loads PyTorch, which running a file does not need
@@ -52,6 +53,7 @@ class LiteRt(LocalRuntime):
             input_type=input_type,
             precision=self.precision,
             calibration=calibration,
+            floating=floating,
             select=False,  # XNNPACK has no Gather
         )
         return write_tflite(model, metadata)

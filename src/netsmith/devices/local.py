@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -105,6 +105,7 @@ class LocalRuntime(ABC):
         input_type: InputType = "float32",
         metadata: Mapping[str, str] | None = None,
         calibration: Array | None = None,
+        floating: Collection[str] = (),
     ) -> bytes:
         """Write ``module`` in a format that the runtime reads."""
 
@@ -140,6 +141,7 @@ class OnnxFileRuntime(LocalRuntime):
         input_type: InputType = "float32",
         metadata: Mapping[str, str] | None = None,
         calibration: Array | None = None,
+        floating: Collection[str] = (),
     ) -> bytes:
         """Write an ONNX file. Raises :class:`netsmith.errors.ExportError` where that cannot be done."""
         from netsmith.export.onnx import write_onnx  # loads PyTorch, which running a file does not need
@@ -151,5 +153,6 @@ class OnnxFileRuntime(LocalRuntime):
             metadata=metadata,
             precision=self.precision,
             calibration=calibration,
+            floating=floating,
             select=self.selects,
         )

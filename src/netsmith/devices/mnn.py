@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib import metadata as packages
 from importlib.util import find_spec
@@ -52,6 +52,7 @@ class Mnn(LocalRuntime):
         input_type: InputType = "float32",
         metadata: Mapping[str, str] | None = None,
         calibration: Array | None = None,
+        floating: Collection[str] = (),
     ) -> bytes:
         """Write an MNN file, by way of ONNX. Raises :class:`ExportError` where MNN cannot convert that."""
         if find_spec("_mnncengine") is None:

@@ -12,7 +12,7 @@ import io
 import json
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -67,6 +67,7 @@ class Ncnn(LocalRuntime):
         input_type: InputType = "float32",
         metadata: Mapping[str, str] | None = None,
         calibration: Array | None = None,
+        floating: Collection[str] = (),
     ) -> bytes:
         """Write an ncnn file. Raises :class:`netsmith.errors.ExportError` where that cannot be done."""
         from netsmith.export.ncnn import write_ncnn

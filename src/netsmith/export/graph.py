@@ -26,13 +26,15 @@ class UnknownOperationError(Exception):
 class GraphWriter:
     """The nodes and constants of an ONNX graph under construction.
 
-    ``scales``: whether a norm alone is a Mul and an Add, and not a depthwise convolution.
+    ``scales``: whether a norm alone is a Mul and an Add, and not a depthwise convolution. ``layers`` are the
+    nodes' names by those of the module's layers.
     """
 
     def __init__(self, *, scales: bool = True) -> None:
         self.scales = scales
         self.nodes: list[NodeProto] = []
         self.constants: dict[str, TensorProto] = {}
+        self.layers: dict[str, str] = {}
 
     def constant(self, name: str, values: Array) -> str:
         """Add a constant tensor, once for each name, and return its name."""

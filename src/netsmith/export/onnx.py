@@ -7,7 +7,7 @@ hundreds of blocks cheap; any other module goes through PyTorch's exporter, in s
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -48,6 +48,7 @@ def write_onnx(
     metadata: Mapping[str, str] | None = None,
     precision: Precision = "float32",
     calibration: Array | None = None,
+    floating: Collection[str] = (),
     select: bool = True,
 ) -> bytes:
     """Write ``module`` as it computes at evaluation, and return the file's bytes.
@@ -55,7 +56,8 @@ def write_onnx(
     The file's one input ``images`` is (N, C, H, W) with N free, of ``input_type``, and its one
     output is ``logits``; ``metadata`` is kept in the file as text. Batch norms are folded into the
     convolutions before them. Of ``precision`` int8, activations have the ranges that ``calibration``, (N, C,
-    H, W) of ``input_type``, gives them; random pixels where it is None, which is enough for a latency.
+    H, W) of ``input_type``, gives them; random pixels where it is None, which is enough for a latency. The
+    layers ``floating``, by their names in ``module``, stay float32 in it.
 
     What condenses is written condensed (:func:`netsmith.nn.condense.deployed`): in float32 with ``select``,
     as a Gather of channels and a grouped convolution, else as dense weights with zeros. The second is a
@@ -68,6 +70,7 @@ def write_onnx(
         input_type=input_type,
         precision=precision,
         calibration=calibration,
+        floating=floating,
         select=select,
     )
     helper.set_model_props(model, dict(metadata or {}))
@@ -82,14 +85,16 @@ def to_onnx(
     input_type: InputType = "float32",
     precision: Precision = "float32",
     calibration: Array | None = None,
+    floating: Collection[str] = (),
     select: bool = True,
 ) -> onnx.ModelProto:
     """Return the graph that :func:`write_onnx` writes."""
     module = deployed(module, select=select and precision == "float32")
     modes = {layer: layer.training for layer in module.modules()}
     module.eval()
+    nodes: Mapping[str, str] = {}
     try:
-        model = _write_directly(module, input_shape, input_type, precision)
+        model, nodes = _write_directly(module, input_shape, input_type, precision)
     except UnknownOperationError as reason:
         _log.warning(
             "%s is not written directly (%s): using torch.onnx.export, which takes seconds",
@@ -101,9 +106,8 @@ def to_onnx(
         for layer, training in modes.items():
             layer.training = training
     if precision == "int8":
-        model = quantize(
-            model, _random_pixels(input_shape, input_type) if calibration is None else calibration
-        )
+        images = _random_pixels(input_shape, input_type) if calibration is None else calibration
+        model = quantize(model, images, _nodes_of(floating, nodes))
     return model
 
 
@@ -133,8 +137,11 @@ class _Tracer(fx.Tracer):
 
 def _write_directly(
     module: nn.Module, input_shape: tuple[int, int, int], input_type: InputType, precision: Precision
-) -> onnx.ModelProto:
-    """Write a module of known operations. Raises :class:`UnknownOperationError` on any other."""
+) -> tuple[onnx.ModelProto, dict[str, str]]:
+    """Write a module of known operations, and say which node each of its layers is.
+
+    Raises :class:`UnknownOperationError` on any other.
+    """
     # A convolution has a scale of integers for each channel; the factors of a Mul would share one.
     writer = GraphWriter(scales=precision == "float32")
     output = write_nodes(writer, module)
@@ -151,7 +158,7 @@ def _write_directly(
         graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="netsmith"
     )
     try:
-        return shape_inference.infer_shapes(model, strict_mode=True)
+        return shape_inference.infer_shapes(model, strict_mode=True), writer.layers
     except shape_inference.InferenceError as error:
         raise ExportError(f"a module for images of {input_shape} does not fit them: {error}") from error
 
@@ -191,6 +198,7 @@ def _write_module(
 ) -> None:
     """Write a layer; a convolution takes the batch norm that alone reads it along."""
     layer, x = layers[str(node.target)], names[node.all_input_nodes[0]]
+    writer.layers[str(node.target)] = node.name
     norm_node = next(iter(node.users), None)
     folds = (
         isinstance(layer, nn.Conv2d)
@@ -205,6 +213,18 @@ def _write_module(
     norm = layers[str(norm_node.target)]
     names[node] = conv(writer, node.name, layer, x, norm)
     names[norm_node] = activation(writer, norm_node.name, norm, names[node])
+
+
+def _nodes_of(layers: Collection[str], nodes: Mapping[str, str]) -> list[str]:
+    """The nodes that layers are written as. Raises :class:`ExportError` where one is not known."""
+    unknown = sorted(set(layers) - set(nodes))
+    if unknown:
+        raise ExportError(
+            f"layers that stay float32 are named as in the module, such as {', '.join(list(nodes)[:3])}; got "
+            f"{', '.join(unknown)}"
+            + ("" if nodes else ". Of a module that PyTorch's exporter writes, none can be named")
+        )
+    return [nodes[layer] for layer in layers]
 
 
 def _write_by_pytorch(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,18 @@ import onnx
 from netsmith.errors import ExportError, MissingExtraError
 
 _BATCH = 32
+_WEIGHTED = ("Conv", "Gemm", "MatMul")
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-def quantize(model: onnx.ModelProto, calibration: Array) -> onnx.ModelProto:
+def quantize(model: onnx.ModelProto, calibration: Array, floating: Collection[str] = ()) -> onnx.ModelProto:
     """Return the float32 ``model`` with 8-bit weights and activations between its operations.
 
     ``calibration`` is (N, C, H, W) of the model's input type: images such as it will see. Input and output
-    stay as they are. Raises :class:`ExportError` where there are no images or the model cannot be
-    quantised, :class:`MissingExtraError` without ONNX Runtime, whose quantiser this is.
+    stay as they are, and so do the nodes named in ``floating`` with what only stands between them. Raises
+    :class:`ExportError` where there are no images or the model cannot be quantised,
+    :class:`MissingExtraError` without ONNX Runtime, whose quantiser this is.
     """
     try:
         import onnxruntime.quantization as quantization
@@ -47,10 +49,36 @@ def quantize(model: onnx.ModelProto, calibration: Array) -> onnx.ModelProto:
                 activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QInt8,
                 per_channel=True,
+                nodes_to_exclude=_between(model.graph, floating) if floating else [],
             )
         except Exception as error:  # classes of several libraries
             raise ExportError(f"the network cannot be quantised to int8: {error}") from error
         return onnx.load_model(path)
+
+
+def _between(graph: onnx.GraphProto, floating: Collection[str]) -> list[str]:
+    """``floating`` and the nodes without weights that are computed from theirs alone.
+
+    An image's pixels count as theirs where all layers that read them, through nodes without weights, are.
+    """
+    kept = set(floating)
+    readers = {x: [node for node in graph.node if x in node.input] for node in graph.node for x in node.input}
+    made = {output: node.name for node in graph.node for output in node.output}
+    constant = {tensor.name for tensor in graph.initializer}
+
+    def first(x: str) -> Iterator[onnx.NodeProto]:
+        for node in readers.get(x, []):
+            yield from [node] if node.op_type in _WEIGHTED else first(node.output[0])
+
+    pixels = graph.input[0].name
+    float_pixels = all(node.name in kept for node in first(pixels))
+    for node in graph.node:  # each behind what it reads
+        sources = [x for x in node.input if x and x not in constant]
+        if node.op_type not in _WEIGHTED and all(
+            float_pixels if x == pixels else made[x] in kept for x in sources
+        ):
+            kept.add(node.name)
+    return sorted(kept)
 
 
 class _Batches:

@@ -157,6 +157,7 @@ class TfliteGraph(OnnxGraph):
             name, activation = follower.output[0], getattr(self.schema.ActivationFunctionType, kind)
             follower = self.only_reader(name)
         integers = all(self.quantized(self.places[i]) for i in node.input if i in self.places)
+        integers = integers and all(i in self.scales for i in node.input if i in self.constants)
         if integers and follower is not None and follower.op_type == "QuantizeLinear":
             scale, zero = (self.constants[i] for i in follower.input[1:3])
             place = self.tensor(name, self.shapes[name], np.int8, signed(scale, zero))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self
@@ -84,6 +84,7 @@ class TableDevice:
         input_type: InputType = "float32",
         metadata: Mapping[str, str] | None = None,
         calibration: Array | None = None,
+        floating: Collection[str] = (),
     ) -> bytes:
         """Write an ONNX file that holds the network's plan too, by which its latency is looked up."""
         networks = [part for part in module.modules() if isinstance(part, Network)]
@@ -94,6 +95,7 @@ class TableDevice:
             input_type=input_type,
             metadata={**(metadata or {}), _PLAN: plan},
             calibration=calibration,
+            floating=floating,
         )
 
     def input_of(self, model: bytes) -> tuple[tuple[int, int, int], InputType]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
@@ -99,10 +99,16 @@ class AgentDevice:
         input_type: InputType = "float32",
         metadata: Mapping[str, str] | None = None,
         calibration: Array | None = None,
+        floating: Collection[str] = (),
     ) -> bytes:
         """Write ``module`` here, in the format of the runtime there."""
         return self._writer.export(
-            module, input_shape, input_type=input_type, metadata=metadata, calibration=calibration
+            module,
+            input_shape,
+            input_type=input_type,
+            metadata=metadata,
+            calibration=calibration,
+            floating=floating,
         )
 
     def input_of(self, model: bytes) -> tuple[tuple[int, int, int], InputType]:
