@@ -36,6 +36,9 @@ def compress(
     budget: Annotated[str | None, typer.Option(help="work to spend: quick, standard, thorough")] = None,
     baselines: Annotated[str | None, typer.Option(help="to compare with: none, quick, full")] = None,
     epochs: Annotated[int | None, typer.Option(help="epochs of each training afterwards")] = None,
+    teacher: Annotated[
+        bool | None, typer.Option(help="have it learn from the outputs of the network that it came from")
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="to train with; the fastest where not given")] = None,
     out: Annotated[
         Path | None, typer.Option(help="folder of the answer; FOLDER-compressed where not given")
@@ -54,7 +57,7 @@ def compress(
     options = {
         "device": device, "latency": latency, "memory": memory, "activations": activations, "size": size,
         "macs": macs, "params": params, "strategy": strategy, "budget": budget, "baselines": baselines,
-        "epochs": epochs, "threads": threads,
+        "epochs": epochs, "teacher": teacher, "threads": threads,
     }  # fmt: skip
     settings = compression(folder, {name: value for name, value in options.items() if value is not None})
     place = out if out is not None else folder.with_name(f"{folder.name}-compressed")

@@ -82,7 +82,7 @@ def compressed_design(work: Work) -> None:
     for name, reason in pruning.channels.untouched.items():
         work.progress.say(f"'{name}' keeps its channels: {reason}")
     ranked, measured = _choose(pruning)
-    best, reasons = train_best(work, ranked, measured, pruning.space.plan, pruning.start)
+    best, reasons = train_best(work, ranked, measured, pruning.space.plan, pruning.start, pruning.teacher)
     networks = [best, *_beside(pruning, base)]
     work.progress.stage("Measuring everything")
     conclude(work, pruning.space, 1.0, None, networks, reasons)
@@ -222,4 +222,5 @@ def _trained(pruning: Pruning, name: str) -> Finished:
     work.progress.stage(f"Baseline {name}")
     arch = pruning.space.nearest(DIRECT[name](pruning, 1.0))
     plan = pruning.space.plan(arch)
-    return finish(work, name, name, plan, training_recipe(work, plan), arch=arch, start=pruning.start(arch))
+    recipe, start = training_recipe(work, plan), pruning.start(arch)
+    return finish(work, name, name, plan, recipe, arch=arch, start=start, teacher=pruning.teacher)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from torch import nn
+
 from netsmith.arch import Arch
 from netsmith.budget import Budget
 from netsmith.devices.measure import Latency
@@ -24,11 +26,12 @@ def train_best(
     measured: Sequence[Trial],
     plan_of: Callable[[Arch], Plan],
     start_of: Callable[[Arch], Network | None],
+    teacher: nn.Module | None = None,
 ) -> tuple[Finished, list[str]]:
     """Train the best of ``ranked`` that keeps the budget after training too; say what is broken if none does.
 
     Where nothing is ranked, the one of ``measured`` is trained that is over the budget by the least.
-    ``start_of`` gives the weights to start from, or None for none.
+    ``start_of`` gives the weights to start from, or None for none; ``teacher`` is what else it learns from.
     """
     reasons: list[str] = []
     if not ranked:
@@ -43,7 +46,8 @@ def train_best(
         work.progress.stage("Training the network" if attempt == 0 else "Training the next best")
         plan = plan_of(trial.arch)
         recipe = training_recipe(work, plan)
-        network = finish(work, name, "design", plan, recipe, arch=trial.arch, start=start_of(trial.arch))
+        start = start_of(trial.arch)
+        network = finish(work, name, "design", plan, recipe, arch=trial.arch, start=start, teacher=teacher)
         record = work.once("verified", partial(verify, work, network, work.budget), name=name)
         if not record["broken"] or attempt == len(ranked[:ATTEMPTS]) - 1:
             return network, [*reasons, *([record["broken"]] if record["broken"] else [])]

@@ -171,7 +171,10 @@ def command_of(asked: Sequence[Settings], out: Path) -> str:
             return shlex.join(["netsmith", "design", "--config", str(out / "design.toml"), "--out", str(out)])
         option = f"--{field.name.replace('_', '-')}"
         for each in value if isinstance(value, list) else [value]:
-            parts += [option] if each is True else [option, str(each)]
+            if each is False:
+                parts.append(f"--no-{option.removeprefix('--')}")
+            else:
+                parts += [option] if each is True else [option, str(each)]
     return shlex.join([*parts, "--out", str(out)])
 
 

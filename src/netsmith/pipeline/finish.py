@@ -50,11 +50,20 @@ def training_recipe(work: Work, plan: Plan) -> Recipe:
 
 
 def finish(
-    work: Work, name: str, kind: str, plan: Plan, recipe: Recipe, *, arch: Arch | None, start: Network | None
+    work: Work,
+    name: str,
+    kind: str,
+    plan: Plan,
+    recipe: Recipe,
+    *,
+    arch: Arch | None,
+    start: Network | None,
+    teacher: nn.Module | None = None,
 ) -> Finished:
     """Train ``plan`` from ``start``'s weights (from scratch where None), and export it.
 
-    A training that was killed goes on from its checkpoint.
+    Where there is a ``teacher``, it learns from that one's outputs too. A training that was killed goes on
+    from its checkpoint.
     """
     if start is None:
         with torch.random.fork_rng(devices=[]):
@@ -92,6 +101,7 @@ def finish(
         seed=work.settings.seed,
         checkpoint=work.folder.checkpoints / f"train-{name}.safetensors",
         on_epoch=on_epoch,
+        teacher=teacher,
         mix=partial(_mix, splits.classes, policy) if mixes else None,
     )
     module.cpu().eval()

@@ -58,10 +58,11 @@ def pick(
 def _train(work: Work, trial: Trial, budget: Budget, place: str) -> None:
     """Train and measure one trial, and write it as an answer to ``place`` in the design's folder."""
     work.read_images()
-    space, width, model, start = _searched(work, trial.arch)
+    space, width, model, start, teacher = _searched(work, trial.arch)
     name, plan = f"pick-{trial.arch.digest[:8]}", space.plan(trial.arch)
     work.progress.stage(f"Training {trial.arch.digest[:8]}")
-    network = finish(work, name, "pick", plan, training_recipe(work, plan), arch=trial.arch, start=start)
+    recipe = training_recipe(work, plan)
+    network = finish(work, name, "pick", plan, recipe, arch=trial.arch, start=start, teacher=teacher)
     work.progress.stage("Measuring it")
     verified = work.once("verified", partial(verify, work, network, budget), name=name)
     latency = Latency.from_dict(verified["latency"])
@@ -70,17 +71,19 @@ def _train(work: Work, trial: Trial, budget: Budget, place: str) -> None:
     write_answer(work, space, model, network, answer, place)
 
 
-def _searched(work: Work, arch: Arch) -> tuple[BuildableSpace, float, LatencyModel | None, Network | None]:
-    """Return the design's space, its width, what predicts latencies, and the weights to start from."""
+def _searched(
+    work: Work, arch: Arch
+) -> tuple[BuildableSpace, float, LatencyModel | None, Network | None, Network | None]:
+    """Return the design's space, its width, what predicts latencies, what to start from, and the teacher."""
     if work.settings.way.judge == "training":
         width = work.once("width", dict)["width"]
-        return work.buildable(width), width, None, None
+        return work.buildable(width), width, None, None, None
     if work.settings.way.judge == "inherited":
         pruning = Pruning(work, base_of(work))
-        return pruning.space, 1.0, None, pruning.start(arch)
+        return pruning.space, 1.0, None, pruning.start(arch), pruning.teacher
     quest = quest_of(work)
     start = run_search([quest]).extract(arch) if work.settings.start == "supernet" else None
-    return quest.space, quest.reach.width, quest.model, start
+    return quest.space, quest.reach.width, quest.model, start, None
 
 
 def _asked_for(design: Design, budget: Budget, digest: str) -> Trial:

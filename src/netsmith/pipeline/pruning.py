@@ -89,6 +89,11 @@ class Pruning:
         kept = kept_of(self.channels, self.magnitude, self.space.widths(arch))
         return pruned_network(self.network, self.space.plan(arch), self.channels, kept)
 
+    @property
+    def teacher(self) -> Network | None:
+        """The base, where what is left of it is to learn from its outputs."""
+        return self.network if self.work.settings.teacher else None
+
     def error(self, arch: Arch) -> float:
         """Return the validation error of what is left, its batch statistics estimated anew; found once."""
 

@@ -49,7 +49,8 @@ class Settings:
     ``stages`` replaces the space's layout: rows of ``width``, ``blocks``, ``stride``. ``objectives`` are what
     a front is of, joined by commas, the error first. ``storage`` is the address of Optuna's store of trials,
     which ``workers`` designs with the same settings, in folders of their own, may share. ``base`` is the
-    folder of a finished design whose network is to lose channels, in the place of a search among new ones.
+    folder of a finished design whose network is to lose channels, in the place of a search among new ones;
+    ``teacher`` says whether what is left of it also learns from its outputs.
     """
 
     data: str
@@ -82,6 +83,7 @@ class Settings:
     threads: int | None = None
     epochs: int | None = None
     base: str | None = None
+    teacher: bool = True
 
     def __post_init__(self) -> None:
         for name, allowed in _CHOICES.items():
@@ -106,8 +108,10 @@ class Settings:
             raise SettingsError(f"device and test are text; got {self.device!r:.100} and {self.test!r:.100}")
         if self.width is not None and (type(self.width) not in (int, float) or not 0 < self.width <= 8):
             raise SettingsError(f"width is a multiplier above 0 and up to 8; got {self.width!r:.100}")
-        if type(self.skip_bad) is not bool:
-            raise SettingsError(f"skip_bad is true or false; got {self.skip_bad!r:.100}")
+        for name in ("skip_bad", "teacher"):
+            value = getattr(self, name)
+            if type(value) is not bool:
+                raise SettingsError(f"{name} is true or false; got {value!r:.100}")
         if not isinstance(self.storage, str | None):
             raise SettingsError(f"storage is an address such as sqlite:///FILE; got {self.storage!r:.100}")
         self.limits()
@@ -137,6 +141,8 @@ class Settings:
             )
         if self.stages is not None and self.way.space != "mbconv":
             raise SettingsError(f"stages are a layout of space 'mbconv'; got space '{self.way.space}'")
+        if self.base is None and not self.teacher:
+            raise SettingsError("teacher is of a design with a base, which has one to learn from")
         if self.base is not None and self.width is not None:
             raise SettingsError("width is of a new network; one with a base has that of the base")
 
