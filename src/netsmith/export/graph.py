@@ -1,16 +1,14 @@
-"""How each PyTorch operation is written in ONNX. A new operation is one entry of a table here."""
+"""How each layer of PyTorch is written in ONNX. A new layer is one entry of a table here."""
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from onnx import NodeProto, TensorProto, helper, numpy_helper
-from torch import fx, nn
+from torch import nn
 
 from netsmith.nn.condense import Select
 from netsmith.nn.layers import BatchNorm, BatchNormReLU, BatchNormReLU6, DepthwiseConv2d
@@ -51,7 +49,6 @@ class GraphWriter:
 
 
 WriteModule = Callable[[GraphWriter, str, Any, str], str]
-WriteCall = Callable[[GraphWriter, str, tuple[Any, ...], Mapping[str, Any]], str]
 
 
 def conv(graph: GraphWriter, name: str, layer: nn.Conv2d, x: str, norm: nn.BatchNorm2d | None = None) -> str:
@@ -178,13 +175,26 @@ def _adaptive_pool(graph: GraphWriter, name: str, layer: nn.AdaptiveAvgPool2d, x
 
 
 def _flatten(graph: GraphWriter, name: str, layer: nn.Flatten, x: str) -> str:
-    return _flatten_from(graph, name, x, layer.start_dim, layer.end_dim)
+    return flatten_from(graph, name, x, layer.start_dim, layer.end_dim)
 
 
-def _flatten_from(graph: GraphWriter, name: str, x: str, start: int = 0, end: int = -1) -> str:
+def flatten_from(graph: GraphWriter, name: str, x: str, start: int = 0, end: int = -1) -> str:
+    """Write a flattening to one row an image."""
     if (start, end) != (1, -1):
         raise UnknownOperationError(f"flattening of dimensions {start} to {end}")
     return graph.node("Flatten", [x], name, {"axis": 1})
+
+
+def padded(graph: GraphWriter, name: str, x: str, around: Sequence[int], value: float = 0.0) -> str:
+    """Write ``value`` around an image: so much at the left, right, top and bottom."""
+    left, right, top, bottom = map(int, around)
+    pads = graph.constant(f"{name}.pads", np.array([0, 0, top, left, 0, 0, bottom, right], np.int64))
+    return graph.node("Pad", [x, pads, graph.constant(f"{name}.value", np.array(value, np.float32))], name)
+
+
+def silu(graph: GraphWriter, name: str, x: str) -> str:
+    """Write x * sigmoid(x)."""
+    return graph.node("Mul", [x, graph.node("Sigmoid", [x], f"{name}.gate")], name)
 
 
 def _same(graph: GraphWriter, name: str, layer: nn.Module, x: str) -> str:
@@ -216,91 +226,15 @@ MODULES: dict[type[nn.Module], WriteModule] = {
     nn.Sigmoid: _module("Sigmoid"),
     nn.Hardsigmoid: _module("HardSigmoid", _HARD_SIGMOID),
     nn.Hardswish: _module("HardSwish"),
+    nn.LeakyReLU: lambda graph, name, layer, x: graph.node(
+        "LeakyRelu", [x], name, {"alpha": float(layer.negative_slope)}
+    ),
+    nn.ELU: lambda graph, name, layer, x: graph.node("Elu", [x], name, {"alpha": float(layer.alpha)}),
+    nn.Tanh: _module("Tanh"),
+    nn.SiLU: lambda graph, name, layer, x: silu(graph, name, x),
+    nn.ZeroPad2d: lambda graph, name, layer, x: padded(graph, name, x, layer.padding),
+    nn.ConstantPad2d: lambda graph, name, layer, x: padded(graph, name, x, layer.padding, layer.value),
     nn.Dropout: _same,
     nn.Dropout2d: _same,
     nn.Identity: _same,
 }
-
-
-def _binary(op: str) -> WriteCall:
-    """Write an operation of two tensors, or of a tensor and a number."""
-
-    def write(graph: GraphWriter, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-        if kwargs or len(args) != 2:
-            raise UnknownOperationError(f"{op} of {args} with {dict(kwargs)}")
-        numbers = {str(v): np.array(v, np.float32) for v in args if not isinstance(v, str)}
-        operands = [v if isinstance(v, str) else graph.constant(f"number.{v}", numbers[str(v)]) for v in args]
-        return graph.node(op, operands, name)
-
-    return write
-
-
-def _unary(op: str) -> WriteCall:
-    return lambda graph, name, args, kwargs: graph.node(op, [args[0]], name)
-
-
-def _relu6_call(graph: GraphWriter, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-    return relu6(graph, name, args[0])
-
-
-def _cat(graph: GraphWriter, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-    axis = args[1] if len(args) > 1 else kwargs.get("dim", 0)
-    return graph.node("Concat", list(args[0]), name, {"axis": int(axis)})
-
-
-def _mean(graph: GraphWriter, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-    """Write the mean over height and width; other means are left to the general exporter."""
-    dims = args[1] if len(args) > 1 else kwargs.get("dim")
-    keep = args[2] if len(args) > 2 else kwargs.get("keepdim", False)
-    if dims is None or isinstance(dims, int) or sorted(dims) not in ([2, 3], [-2, -1]):
-        raise UnknownOperationError(f"mean over {dims}")
-    if keep:
-        return graph.node("GlobalAveragePool", [args[0]], name)
-    pooled = graph.node("GlobalAveragePool", [args[0]], f"{name}.pooled")
-    return graph.node("Flatten", [pooled], name, {"axis": 1})
-
-
-def _flatten_call(graph: GraphWriter, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-    bounds = [*args[1:], *(kwargs[k] for k in ("start_dim", "end_dim") if k in kwargs)]
-    return _flatten_from(graph, name, args[0], *bounds)
-
-
-def _layout(graph: GraphWriter, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-    """Write nothing for a change of memory layout, which ONNX does not have."""
-    if len(args) > 1 or set(kwargs) - {"memory_format"}:
-        raise UnknownOperationError(f"conversion to {args[1:]} {dict(kwargs)}")
-    return str(args[0])
-
-
-CALLS: dict[Callable[..., Any] | str, WriteCall] = {
-    operator.add: _binary("Add"),
-    torch.add: _binary("Add"),
-    operator.iadd: _binary("Add"),
-    operator.mul: _binary("Mul"),
-    torch.mul: _binary("Mul"),
-    operator.sub: _binary("Sub"),
-    torch.sub: _binary("Sub"),
-    F.relu: _unary("Relu"),
-    torch.relu: _unary("Relu"),
-    "relu": _unary("Relu"),
-    torch.sigmoid: _unary("Sigmoid"),
-    "sigmoid": _unary("Sigmoid"),
-    F.relu6: _relu6_call,
-    torch.cat: _cat,
-    torch.mean: _mean,
-    "mean": _mean,
-    torch.flatten: _flatten_call,
-    "flatten": _flatten_call,
-    "contiguous": _layout,
-    "to": _layout,
-}
-
-
-def write_call(graph: GraphWriter, node: fx.Node, names: Mapping[fx.Node, str]) -> str:
-    """Write a function or method call of a traced graph. Raises :class:`UnknownOperationError`."""
-    key = node.target
-    if key not in CALLS:
-        raise UnknownOperationError(f"call of {key}")
-    args = fx.node.map_arg(node.args, lambda n: names[n])
-    kwargs = fx.node.map_arg(node.kwargs, lambda n: names[n])
-    return CALLS[key](graph, node.name, args, kwargs)

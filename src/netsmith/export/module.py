@@ -1,128 +1,219 @@
-"""Reading an ONNX file as a PyTorch module: what PyTorch itself runs on its devices."""
+"""Reading an ONNX file as a PyTorch module: what PyTorch runs on its devices, and what can be trained on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import onnx
 import torch
 import torch.nn.functional as F
-from onnx import NodeProto, TensorProto, numpy_helper
+from onnx import GraphProto, NodeProto, TensorProto, numpy_helper
 from torch import nn
 
 from netsmith.errors import ExportError
 from netsmith.export.inputs import input_of
+from netsmith.export.layers import KNOWN, layer_of, linear_of
 from netsmith.export.onnx_graph import attributes_of
 
 Operation = Callable[[list[torch.Tensor], Mapping[str, Any]], torch.Tensor]
+Step = tuple[nn.Module | None, Callable[[list[torch.Tensor]], torch.Tensor] | None, list[str], str]
+"""A layer of one input, or else an operation of several; the names of what it reads, and of what it gives."""
 _TYPES = {TensorProto.FLOAT: torch.float32, TensorProto.UINT8: torch.uint8}
+_MOST_NODES = 20_000
+_OF_SIZES = ("Gather", "Unsqueeze", "Concat", "Slice", "Cast")
 
 
 class OnnxModule(nn.Module):
-    """Computes what an ONNX file does, in float32.
+    """Computes what an ONNX file does, in float32, of PyTorch's own layers wherever there is one.
 
-    It knows the operations that :mod:`netsmith.export.graph` writes, and holds weights with channels last.
-    Takes (N, C, H, W) of the file's type. Raises :class:`ExportError` on a file that is not ONNX, whose
-    nodes are not in order, or with an operation that is not known here.
+    It knows the operations that :mod:`netsmith.export.graph` writes and those of ordinary convolutional
+    networks. Layers are called after their weights or nodes, and hold weights with channels last. A softmax
+    at the end is left out: the module gives logits. Takes (N, C, H, W) of the file's type. Raises
+    :class:`ExportError` on a file that is not ONNX, whose nodes are not in order, or with an operation that
+    is not known here.
     """
 
     def __init__(self, model: bytes) -> None:
         super().__init__()
         input_of(model)
         graph = onnx.load_model_from_string(model).graph
+        if len(graph.node) > _MOST_NODES:
+            raise ExportError(f"the file has {len(graph.node)} nodes; at most {_MOST_NODES} are read")
         constants = {tensor.name: _tensor(tensor) for tensor in graph.initializer}
         (self._input,) = (value.name for value in graph.input if value.name not in constants)
-        self._output = graph.output[0].name
-        self._places = {name: f"constant{number}" for number, name in enumerate(constants)}
-        for name, place in self._places.items():
-            self.register_buffer(place, constants[name])
-        self._steps = [_step(node) for node in graph.node]
-        known = {self._input, *constants}
-        for node in graph.node:
-            lacking = sorted({name for name in node.input if name} - known)
-            if lacking or len(node.output) != 1:
-                raise ExportError(
-                    f"the {node.op_type} '{node.name}' reads {lacking}, which nothing before gives"
-                )
-            known.add(node.output[0])
-        if self._output not in known:
-            raise ExportError(f"nothing gives the output '{self._output}'")
+        self._output = _logits(graph)
+        self._places: dict[str, str] = {}
+        self._steps: list[Step] = []
+        _Reader(self, graph, constants, self._input, self._output).read()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the file's output for x (N, C, H, W)."""
         values = {name: getattr(self, place) for name, place in self._places.items()}
         values[self._input] = x
-        for operation, inputs, attributes, output in self._steps:
-            values[output] = operation([values[name] for name in inputs], attributes)
+        for layer, operation, inputs, output in self._steps:
+            if layer is not None:
+                values[output] = layer(values[inputs[0]])
+            elif operation is not None:
+                values[output] = operation([values[name] for name in inputs])
         result: torch.Tensor = values[self._output]
         return result
 
 
+class _Reader:
+    """Makes the steps of a module from the nodes of a graph; what it knows while it does."""
+
+    def __init__(
+        self,
+        module: OnnxModule,
+        graph: GraphProto,
+        constants: dict[str, torch.Tensor],
+        image: str,
+        output: str,
+    ) -> None:
+        self.module, self.constants, self.output = module, constants, output
+        self.nodes = _needed(graph, output)
+        self.sizes = _sizes(self.nodes)
+        self.values = {image}
+        self.producers = {name: node for node in self.nodes for name in node.output}
+        self.readers = Counter([output, *(name for node in self.nodes for name in node.input)])
+
+    def read(self) -> None:
+        """Add all steps, in their order."""
+        for node in self.nodes:
+            given = [name for name in node.output if name]
+            if self.sizes.issuperset(given):
+                continue  # of what is computed from sizes only the reshaping that it is for is looked at
+            lacking = sorted({*filter(None, node.input)} - self.values - {*self.constants} - self.sizes)
+            if lacking or len(given) != 1:
+                raise ExportError(f"the {_called(node)} reads {lacking}, which nothing before gives")
+            try:
+                self._add(node)
+            except (KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
+                raise ExportError(f"the {_called(node)} cannot be read: {error!r:.200}") from None
+            self.values.update(given)
+        if self.output not in self.values:
+            raise ExportError(f"nothing gives the output '{self.output}'")
+
+    def _add(self, node: NodeProto) -> None:
+        """Add a node as a layer, as the bias of the layer before, as an operation or a constant."""
+        if node.op_type == "Constant":
+            self.constants[node.output[0]] = _tensor(attributes_of(node)["value"])
+            return
+        if node.op_type in ("Identity", "Unsqueeze") and node.input[0] in self.constants:
+            known = self.constants[node.input[0]]  # a weight that two layers have; a size that becomes a list
+            self.constants[node.output[0]] = known if node.op_type == "Identity" else known.flatten()
+            return
+        if self._biases(node):
+            return
+        constants = [self.constants.get(name) for name in node.input[1:]]
+        if node.op_type == "Reshape" and node.input[1] in self.sizes:
+            constants = [self._shape(node.input[1])]
+        first = node.input[0]
+        layer = layer_of(node.op_type, attributes_of(node), constants) if first in self.values else None
+        if layer is None:
+            self._operate(node)
+            return
+        self.module.add_module(self._name_of(node), layer)
+        self.module._steps.append((layer, None, [first], node.output[0]))
+
+    def _operate(self, node: NodeProto) -> None:
+        if node.op_type not in _OPERATIONS or self.sizes.intersection(node.input):
+            known = ", ".join(sorted({*KNOWN, *_OPERATIONS}))
+            raise ExportError(
+                f"operation '{node.op_type}' of '{node.name}' cannot be run by PyTorch; known: {known}"
+            )
+        operation = partial(_run, _OPERATIONS[node.op_type], attributes_of(node))
+        places = self.module._places
+        for name in node.input:
+            if name in self.constants and name not in places:
+                places[name] = f"constant{len(places)}"
+                self.module.register_buffer(places[name], self.constants[name])
+        self.module._steps.append((None, operation, list(filter(None, node.input)), node.output[0]))
+
+    def _biases(self, node: NodeProto) -> bool:
+        """Whether a node only adds the bias of the product before it, which then has it."""
+        if node.op_type != "Add" or not self.module._steps:
+            return False
+        layer, _, inputs, output = self.module._steps[-1]
+        bias = next((self.constants[name] for name in node.input if name in self.constants), None)
+        if not isinstance(layer, nn.Linear) or "bias" in dict(layer.named_parameters()) or bias is None:
+            return False
+        if output not in node.input or self.readers[output] > 1 or bias.shape != layer.weight.shape[:1]:
+            return False
+        whole = linear_of(layer.weight, bias)
+        self.module._steps[-1] = (whole, None, inputs, node.output[0])
+        self.module.add_module(list(self.module._modules)[-1], whole)
+        return True
+
+    def _shape(self, name: str) -> torch.Tensor | None:
+        """The shape (N, -1) where it is put together of what a batch has and a constant -1."""
+        node = self.producers[name]
+        last = self.constants.get(node.input[-1]) if node.op_type == "Concat" else None
+        whole = len(node.input) == 2 and last is not None and last.tolist() == [-1]
+        return torch.tensor([0, -1]) if whole else None
+
+    def _name_of(self, node: NodeProto) -> str:
+        """A name for a node's layer that no other has, without the dots that a path has."""
+        weight = node.input[1] if len(node.input) > 1 else ""
+        own = weight.endswith(".weight") and not weight.startswith("onnx::")
+        text = weight.removesuffix(".weight") if own else node.name or node.output[0]
+        name = re.sub(r"\W+", "_", text).strip("_")[:100] or node.op_type
+        while hasattr(self.module, name):
+            name += "_"
+        return name
+
+
+def _needed(graph: GraphProto, output: str) -> list[NodeProto]:
+    """The nodes that an output follows from, in their order."""
+    wanted, found = {output}, []
+    for node in reversed(graph.node):
+        if wanted.intersection(node.output):
+            found.append(node)
+            wanted.update(node.input)
+    return found[::-1]
+
+
+def _sizes(nodes: Sequence[NodeProto]) -> set[str]:
+    """What is computed from shapes: the outputs of Shape nodes, and of what brings them into a form."""
+    found: set[str] = set()
+    for node in nodes:
+        if node.op_type == "Shape" or (node.op_type in _OF_SIZES and found.intersection(node.input)):
+            found.update(node.output)
+    return found
+
+
+def _logits(graph: GraphProto) -> str:
+    """The name of the output, or of what a softmax at the end reads."""
+    name: str = graph.output[0].name
+    last = next((node for node in graph.node if name in node.output), None)
+    ends = last is not None and last.op_type in ("Softmax", "LogSoftmax")
+    return str(last.input[0]) if last is not None and ends else name
+
+
+def _run(operation: Operation, attributes: Mapping[str, Any], inputs: list[torch.Tensor]) -> torch.Tensor:
+    return operation(inputs, attributes)
+
+
+def _called(node: NodeProto) -> str:
+    return f"{node.op_type} '{node.name or ', '.join(node.output)}'"
+
+
 def _tensor(tensor: TensorProto) -> torch.Tensor:
-    values = torch.from_numpy(np.array(numpy_helper.to_array(tensor)))
+    try:
+        values = torch.from_numpy(np.array(numpy_helper.to_array(tensor)))
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise ExportError(f"the constant '{tensor.name}' cannot be read: {error}") from None
     return values.contiguous(memory_format=torch.channels_last) if values.dim() == 4 else values
 
 
-def _step(node: NodeProto) -> tuple[Operation, list[str], dict[str, Any], str]:
-    operation = _OPERATIONS.get(node.op_type)
-    if operation is None:
-        raise ExportError(
-            f"operation '{node.op_type}' cannot be run by PyTorch; known: {', '.join(_OPERATIONS)}"
-        )
-    return operation, list(node.input), attributes_of(node), node.output[0]
-
-
-def _padded(x: torch.Tensor, attributes: Mapping[str, Any], value: float = 0.0) -> torch.Tensor:
-    """Surround an image as ``pads`` says: top, left, bottom, right."""
-    top, left, bottom, right = attributes.get("pads", (0, 0, 0, 0))
-    return F.pad(x, (left, right, top, bottom), value=value)
-
-
-def _convolution(inputs: list[torch.Tensor], attributes: Mapping[str, Any]) -> torch.Tensor:
-    x, weight, *bias = inputs
-    top, left, bottom, right = attributes.get("pads", (0, 0, 0, 0))
-    even = (top, left) == (bottom, right)
-    return F.conv2d(
-        x if even else _padded(x, attributes),
-        weight,
-        bias[0] if bias else None,
-        stride=attributes.get("strides", 1),
-        padding=(top, left) if even else 0,
-        dilation=attributes.get("dilations", 1),
-        groups=attributes.get("group", 1),
-    )
-
-
-def _linear(inputs: list[torch.Tensor], attributes: Mapping[str, Any]) -> torch.Tensor:
-    x, weight, *bias = inputs
-    if attributes != {"transB": 1}:
-        raise ExportError(f"a Gemm of {dict(attributes)} cannot be run, but for that of a linear layer")
-    return F.linear(x, weight, bias[0] if bias else None)
-
-
-def _max_pool(inputs: list[torch.Tensor], attributes: Mapping[str, Any]) -> torch.Tensor:
-    return F.max_pool2d(
-        _padded(inputs[0], attributes, -torch.inf),
-        attributes["kernel_shape"],
-        attributes.get("strides", 1),
-        dilation=attributes.get("dilations", 1),
-        ceil_mode=bool(attributes.get("ceil_mode", 0)),
-    )
-
-
-def _average_pool(inputs: list[torch.Tensor], attributes: Mapping[str, Any]) -> torch.Tensor:
-    top, left, bottom, right = attributes.get("pads", (0, 0, 0, 0))
-    if (top, left) != (bottom, right):
-        raise ExportError("an average over padding that is not even cannot be run")
-    return F.avg_pool2d(
-        inputs[0],
-        attributes["kernel_shape"],
-        attributes.get("strides", 1),
-        (top, left),
-        count_include_pad=bool(attributes.get("count_include_pad", 0)),
-    )
+def _clip(inputs: list[torch.Tensor], attributes: Mapping[str, Any]) -> torch.Tensor:
+    x, low, high = inputs
+    return torch.clamp(x, low, high)
 
 
 def _gather(inputs: list[torch.Tensor], attributes: Mapping[str, Any]) -> torch.Tensor:
@@ -132,11 +223,6 @@ def _gather(inputs: list[torch.Tensor], attributes: Mapping[str, Any]) -> torch.
             f"a Gather by numbers of {index.ndim} dimensions cannot be run, but for those of one"
         )
     return x.index_select(attributes.get("axis", 0), index)
-
-
-def _clip(inputs: list[torch.Tensor], attributes: Mapping[str, Any]) -> torch.Tensor:
-    x, low, high = inputs
-    return torch.clamp(x, low, high)
 
 
 def _hard_sigmoid(inputs: list[torch.Tensor], attributes: Mapping[str, Any]) -> torch.Tensor:
@@ -149,23 +235,40 @@ def _cast(inputs: list[torch.Tensor], attributes: Mapping[str, Any]) -> torch.Te
     return inputs[0].to(_TYPES[attributes["to"]])
 
 
+def _mean(inputs: list[torch.Tensor], attributes: Mapping[str, Any]) -> torch.Tensor:
+    axes = [int(a) for a in attributes["axes"]] if "axes" in attributes else inputs[1].tolist()
+    if sorted(axes) not in ([2, 3], [-2, -1]):
+        raise ExportError(f"a mean over the axes {axes} cannot be run, but for that over height and width")
+    return inputs[0].mean((2, 3), keepdim=bool(attributes.get("keepdims", 1)))
+
+
+def _squeeze(inputs: list[torch.Tensor], attributes: Mapping[str, Any]) -> torch.Tensor:
+    axes = [int(a) for a in attributes["axes"]] if "axes" in attributes else inputs[1].tolist()
+    if sorted(axes) not in ([2, 3], [-2, -1]):
+        raise ExportError(f"a Squeeze of the axes {axes} cannot be run, but for that of height and width")
+    return inputs[0].flatten(1)
+
+
+def _pad(inputs: list[torch.Tensor], attributes: Mapping[str, Any]) -> torch.Tensor:
+    x, pads, *value = inputs
+    if attributes.get("mode", b"constant") != b"constant" or len(pads) != 8 or any(pads[[0, 1, 4, 5]]):
+        raise ExportError("a Pad cannot be run, but for that of height and width by a constant")
+    top, left, bottom, right = pads[[2, 3, 6, 7]].tolist()
+    return F.pad(x, (left, right, top, bottom), value=float(value[0]) if value else 0.0)
+
+
 _OPERATIONS: dict[str, Operation] = {
-    "Conv": _convolution,
-    "Gemm": _linear,
     "Add": lambda inputs, attributes: inputs[0] + inputs[1],
     "Sub": lambda inputs, attributes: inputs[0] - inputs[1],
     "Mul": lambda inputs, attributes: inputs[0] * inputs[1],
+    "Div": lambda inputs, attributes: inputs[0] / inputs[1],
     "Clip": _clip,
-    "Relu": lambda inputs, attributes: F.relu(inputs[0]),
-    "Sigmoid": lambda inputs, attributes: torch.sigmoid(inputs[0]),
     "HardSigmoid": _hard_sigmoid,
-    "HardSwish": lambda inputs, attributes: F.hardswish(inputs[0]),
-    "GlobalAveragePool": lambda inputs, attributes: inputs[0].mean((2, 3), keepdim=True),
-    "MaxPool": _max_pool,
-    "AveragePool": _average_pool,
     "Gather": _gather,
     "Concat": lambda inputs, attributes: torch.cat(inputs, attributes["axis"]),
     "Flatten": lambda inputs, attributes: inputs[0].flatten(attributes.get("axis", 1)),
     "Cast": _cast,
-    "Identity": lambda inputs, attributes: inputs[0],
+    "ReduceMean": _mean,
+    "Squeeze": _squeeze,
+    "Pad": _pad,
 }

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, shape_inference
 from torch import fx, nn
 
 from netsmith.errors import ExportError
+from netsmith.export.calls import write_call
 from netsmith.export.graph import (
     MODULES,
     Array,
@@ -24,7 +25,6 @@ from netsmith.export.graph import (
     UnknownOperationError,
     activation,
     conv,
-    write_call,
 )
 from netsmith.export.quantize import quantize
 from netsmith.nn.condense import deployed
@@ -189,8 +189,17 @@ def write_nodes(writer: GraphWriter, module: nn.Module) -> str:
         elif node.op in ("call_function", "call_method"):
             names[node] = write_call(writer, node, names)
         else:
-            raise UnknownOperationError(f"a constant '{node.target}' used directly")
+            names[node] = _write_constant(writer, root, str(node.target))
     raise UnknownOperationError("a network without an output")
+
+
+def _write_constant(writer: GraphWriter, root: nn.Module, path: str) -> str:
+    """Write a tensor that a forward reads directly."""
+    owner, _, name = path.rpartition(".")
+    tensor = getattr(root.get_submodule(owner), name)
+    if not isinstance(tensor, torch.Tensor):
+        raise UnknownOperationError(f"the constant '{path}', which is no tensor")
+    return writer.constant(f"constant.{path}", tensor.detach().cpu().numpy())
 
 
 def _write_module(
