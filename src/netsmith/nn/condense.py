@@ -21,7 +21,7 @@ from netsmith.errors import SpaceError
 
 @runtime_checkable
 class Condenses(Protocol):
-    """A layer that drops weights as its training goes on."""
+    """A layer, or what holds many, that drops weights as its training goes on."""
 
     def condense(self, progress: float) -> None:
         """Drop what is due when a share ``progress`` of the training, 0..1, is done; nothing twice."""
