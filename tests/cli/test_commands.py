@@ -98,6 +98,16 @@ def test_from_a_folder_of_images_to_a_label(
     assert netsmith(*compress, "--json").out == (smaller / "result.json").read_text()
     refused = netsmith("compress", out, "--latency", "0.000001ms", "--out", tmp_path / "never")
     assert refused.status == 2
+
+    swept = ("sweep", out, "--device", "fake", "--threads", "1,2", "--kinds", "weights", "--strengths", "0.5")
+    shown = netsmith(*swept)
+    assert shown.status == 0
+    assert "weights-0.5" in shown.out
+    assert "device 'fake' has no option 'threads'" in shown.out.replace("\n", " ")
+    assert "Weight pruning over the whole network made networks" in shown.out.replace("\n", " ")
+    found = tmp_path / "design-sweep"
+    assert (found / "report.html").exists()
+    assert netsmith(*swept, "--json").out == (found / "sweep.json").read_text()
     assert "fewest channels that may stay" in refused.err
 
 
@@ -140,6 +150,8 @@ def test_a_budget_that_is_missed_is_status_3(
         (("agent", "--token-file", __file__), "one word of 16 characters or more"),
         (("predict", "nowhere", "image.png"), "nowhere holds no result.json"),
         (("compress", "nowhere", "--macs", "50%"), "nowhere holds no result.json"),
+        (("sweep", "nowhere", "--device", "fake"), "nowhere holds no result.json"),
+        (("sweep", "nowhere", "--device", "fake", "--threads", "some"), "with commas between them"),
     ],
 )
 def test_what_the_user_must_mend_is_status_2_with_a_message_and_no_traceback(

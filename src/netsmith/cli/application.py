@@ -17,6 +17,7 @@ from netsmith.cli.pick import pick
 from netsmith.cli.predict import predict
 from netsmith.cli.profile import profile
 from netsmith.cli.report import report
+from netsmith.cli.sweep import sweep
 
 application = typer.Typer(
     name="netsmith",
@@ -25,7 +26,7 @@ application = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (design, pick, compare, compress, measure, predict, devices, profile, report, agent):
+for command in (design, pick, compare, compress, sweep, measure, predict, devices, profile, report, agent):
     application.command()(command)
 
 

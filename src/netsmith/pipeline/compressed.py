@@ -36,18 +36,19 @@ DIRECT: dict[str, Callable[[Pruning, float], Widths]] = {
 }
 
 
-def compression(folder: Path, asked: Mapping[str, Any]) -> Settings:
+def compression(folder: Path, asked: Mapping[str, Any], also: Sequence[str] = ()) -> Settings:
     """Return the settings of a compression of the design in ``folder``: ``asked``, and what comes from there.
 
-    Limits may be shares of the base's own figures, such as ``"50%"``; what depends on the device only where
-    the device is the base's. Raises :class:`FolderError` where there is no finished design, and
-    :class:`SettingsError`.
+    ``also`` names settings that come from there beside the images and the device. Limits may be shares of the
+    base's own figures, such as ``"50%"``; what depends on the device only where the device is the base's.
+    Raises :class:`FolderError` where there is no finished design, and :class:`SettingsError`.
     """
     base = Design.load(folder)
     made = merge(read_toml(folder / "design.toml"), {})
     if len(made) != 1:
         raise FolderError(f"{folder} is of several devices; name the folder of one of them inside it")
-    values = {"device": made[0].device, **{name: getattr(made[0], name) for name in OF_BASE}, **asked}
+    own = {name: getattr(made[0], name) for name in ("device", *OF_BASE, *also)}
+    values = {**own, **asked}
     for name, figure in LIMITS.items():
         text = values.get(name)
         if isinstance(text, str) and text.strip().endswith("%"):

@@ -139,7 +139,7 @@ def write_answer(
         "std": list(splits.std),
         "label_names": list(splits.label_names),
     }
-    labels = {"labels": list(splits.label_names), "input": input_description(work)}
+    labels = {"labels": list(splits.label_names), "input": input_description(work, work.bench.device)}
     weights = {name: value.contiguous() for name, value in design.module.state_dict().items()}
     folder.write_json(f"{place}/arch.json", described)
     folder.write_json(f"{place}/labels.json", labels)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +14,9 @@ from torch import nn
 
 from netsmith.arch import Arch
 from netsmith.budget import Budget
+from netsmith.compress.weights import Sparse, Sparsity
 from netsmith.data import batch_generator, mix
+from netsmith.devices.device import Device
 from netsmith.devices.measure import Latency
 from netsmith.nn.count import count_plan
 from netsmith.nn.network import Network
@@ -22,7 +25,7 @@ from netsmith.pipeline.networks import spread, test_exported, worst_difference
 from netsmith.pipeline.reach import activation_bytes
 from netsmith.pipeline.work import EVALUATION_BATCH, Work
 from netsmith.plan import Plan
-from netsmith.train import EpochFigures, Recipe, evaluate, fit_recipe, train
+from netsmith.train import EpochFigures, Recipe, TrainResult, evaluate, fit_recipe, train
 
 # Trained weights take the full learning rate at once, but for the few steps that momentum needs.
 WARM_START_EPOCHS = 0.05
@@ -65,46 +68,7 @@ def finish(
     Where there is a ``teacher``, it learns from that one's outputs too. A training that was killed goes on
     from its checkpoint.
     """
-    if start is None:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(work.settings.seed)
-            module = Network(plan)
-    else:
-        module = start
-        recipe = replace(recipe, warmup_epochs=min(recipe.warmup_epochs, WARM_START_EPOCHS))
-    written = {record["epoch"] for record in work.journal.all("train_epoch", name=name)}
-
-    def on_epoch(figures: EpochFigures) -> None:
-        number = figures.epoch - 1  # the journal counts from 0
-        if number not in written:
-            work.journal.write(
-                "train_epoch",
-                name=name,
-                epoch=number,
-                loss=figures.train_loss,
-                validation_loss=figures.loss,
-                accuracy=figures.accuracy,
-                lr=figures.lr,
-                seconds=figures.seconds,
-            )
-        note = f"loss {figures.train_loss:.3f}, validation accuracy {figures.accuracy:.4f}"
-        work.progress.update(figures.epoch, figures.epochs, note)
-
-    splits = work.splits
-    policy = work.policy(recipe.passes(len(splits.train)))
-    mixes = policy.mixup > 0 or policy.cutmix > 0
-    outcome = train(
-        module,
-        work.loader(splits.train, recipe.batch_size, policy=policy, salt=4, limit=recipe.epoch_images),
-        work.loader(splits.validation, EVALUATION_BATCH, shuffle=False),
-        recipe,
-        seed=work.settings.seed,
-        checkpoint=work.folder.checkpoints / f"train-{name}.safetensors",
-        on_epoch=on_epoch,
-        teacher=teacher,
-        mix=partial(_mix, splits.classes, policy) if mixes else None,
-    )
-    module.cpu().eval()
+    module, outcome = train_network(work, name, plan, recipe, start=start, teacher=teacher)
     return Finished(
         name=name,
         kind=kind,
@@ -115,6 +79,72 @@ def finish(
         validation_accuracy=outcome.last.accuracy,
         train_seconds=outcome.seconds,
     )
+
+
+def train_network(
+    work: Work,
+    name: str,
+    plan: Plan,
+    recipe: Recipe,
+    *,
+    start: Network | None,
+    teacher: nn.Module | None = None,
+    sparsity: Sparsity | None = None,
+) -> tuple[Network, TrainResult]:
+    """Train ``plan`` from ``start``'s weights, which it changes, or from scratch; return it on the processor.
+
+    Where there is a ``teacher``, it learns from that one's outputs too. Weights go meanwhile as ``sparsity``
+    says, and are zeros in the end. A training that was killed goes on from its checkpoint.
+    """
+    if start is None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(work.settings.seed)
+            module = Network(plan)
+    else:
+        module = start
+        recipe = replace(recipe, warmup_epochs=min(recipe.warmup_epochs, WARM_START_EPOCHS))
+    sparse = None if sparsity is None else Sparse(module, sparsity)
+    splits = work.splits
+    policy = work.policy(recipe.passes(len(splits.train)))
+    mixes = policy.mixup > 0 or policy.cutmix > 0
+    outcome = train(
+        module if sparse is None else sparse,
+        work.loader(splits.train, recipe.batch_size, policy=policy, salt=4, limit=recipe.epoch_images),
+        work.loader(splits.validation, EVALUATION_BATCH, shuffle=False),
+        recipe,
+        seed=work.settings.seed,
+        checkpoint=checkpoint_of(work, name),
+        on_epoch=partial(_note, work, name, {r["epoch"] for r in work.journal.all("train_epoch", name=name)}),
+        teacher=teacher,
+        mix=partial(_mix, splits.classes, policy) if mixes else None,
+    )
+    if sparse is not None:
+        sparse.fold()
+    module.cpu().eval()
+    return module, outcome
+
+
+def checkpoint_of(work: Work, name: str) -> Path:
+    """Return where the training of the network ``name`` is kept."""
+    return work.folder.checkpoints / f"train-{name}.safetensors"
+
+
+def _note(work: Work, name: str, written: set[int], figures: EpochFigures) -> None:
+    """Tell of an epoch, and write it down once."""
+    number = figures.epoch - 1  # the journal counts from 0
+    if number not in written:
+        work.journal.write(
+            "train_epoch",
+            name=name,
+            epoch=number,
+            loss=figures.train_loss,
+            validation_loss=figures.loss,
+            accuracy=figures.accuracy,
+            lr=figures.lr,
+            seconds=figures.seconds,
+        )
+    note = f"loss {figures.train_loss:.3f}, validation accuracy {figures.accuracy:.4f}"
+    work.progress.update(figures.epoch, figures.epochs, note)
 
 
 def deployable(work: Work, module: Network) -> nn.Sequential:
@@ -159,15 +189,16 @@ def broken_limits(budget: Budget, figures: Mapping[str, Any]) -> str:
     return budget.broken({name: figures[name] for name in budget.limits() if figures.get(name) is not None})
 
 
-def export_network(work: Work, module: Network, name: str) -> bytes:
-    """Export for the device of ``work``, with what a user of the file must know inside it."""
+def export_network(work: Work, module: Network, name: str, device: Device | None = None) -> bytes:
+    """Export for ``device``, or that of ``work``, with what a user of the file must know inside it."""
     splits = work.splits
+    device = work.bench.device if device is None else device
     metadata = {
         "netsmith.network": name,
         "netsmith.labels": json.dumps(splits.label_names),
-        "netsmith.input": json.dumps(input_description(work)),
+        "netsmith.input": json.dumps(input_description(work, device)),
     }
-    device, calibration = work.bench.device, None
+    calibration = None
     if device.precision == "int8":
         order = torch.randperm(
             len(splits.train), generator=batch_generator(work.settings.seed, "calibration")
@@ -182,11 +213,11 @@ def export_network(work: Work, module: Network, name: str) -> bytes:
     )
 
 
-def input_description(work: Work) -> dict[str, Any]:
-    """Return what pixels the exported file takes."""
+def input_description(work: Work, device: Device) -> dict[str, Any]:
+    """Return what pixels a file takes that was exported for ``device``."""
     channels, height, width = work.splits.input_shape
     return {
-        "layout": work.bench.device.layout,
+        "layout": device.layout,
         "type": "uint8",
         "range": [0, 255],
         "channels": "RGB" if channels == 3 else "grey" if channels == 1 else channels,

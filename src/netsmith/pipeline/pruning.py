@@ -38,19 +38,21 @@ class Pruning:
 
     The cost is the greatest share of a limit that is used up, so that 1 is the limit of them all. Latency is
     predicted by a model of the layers that is fitted to some networks of other widths, measured whole; then
-    scaled until it is right for the network that is pruned everywhere alike.
+    scaled until it is right for the network that is pruned everywhere alike. ``limits`` are those of the
+    settings where none are given.
     """
 
-    def __init__(self, work: Work, base: Design) -> None:
+    def __init__(self, work: Work, base: Design, limits: Mapping[str, float] | None = None) -> None:
         self.work, self.network = work, base.network
-        self._check(base)
+        check_images(work, base)
         found = channels_of(self.network, work.splits.input_shape)
         widths = Choices(found).of
         self.space = pruned_space(self.network.plan, found, widths)
         names = {group.name for group in self.space.groups}
         self.channels = replace(found, groups=tuple(g for g in found.groups if g.name in names))
         self.choices = Choices(self.channels)
-        self.limits = {name: limit for name, limit in work.budget.limits().items() if name in BOUNDING}
+        asked = work.budget.limits() if limits is None else limits
+        self.limits = {name: limit for name, limit in asked.items() if name in BOUNDING}
         if not self.limits:
             raise SettingsError(
                 "a network is compressed to a limit of latency, macs, params or size; give one, such as "
@@ -61,7 +63,9 @@ class Pruning:
         """Return the greatest share of a limit that the network nearest to these widths uses up."""
         widths = self.space.widths(self.space.nearest(widths))
         macs, params = self.channels.macs(widths), self.channels.params(widths)
-        figures = {"macs": macs, "params": params, "size_bytes": self._overhead + self._each * params}
+        figures: dict[str, float] = {"macs": macs, "params": params}
+        if "size_bytes" in self.limits:
+            figures["size_bytes"] = self._overhead + self._each * params
         if "latency_ms" in self.limits:
             figures["latency_ms"] = self.predicted_ms(widths)
         return max(figures[name] / limit for name, limit in self.limits.items())
@@ -199,11 +203,12 @@ class Pruning:
     def _calibration(self) -> Any:
         return self.work.loader(self.work.splits.train, EVALUATION_BATCH, salt=3)
 
-    def _check(self, base: Design) -> None:
-        """Refuse other images than the base's: its test part would be among what it was trained on."""
-        digests = [event["digest"] for event in read(base.folder / "journal") if event["event"] == "data"]
-        if digests[-1:] != [self.work.splits.digest]:
-            raise FolderError(
-                f"the images of '{self.work.settings.data}' are not those that {base.folder} was designed "
-                "for; put them back where they were"
-            )
+
+def check_images(work: Work, base: Design) -> None:
+    """Refuse other images than the base's: its test part would be among what it was trained on."""
+    digests = [event["digest"] for event in read(base.folder / "journal") if event["event"] == "data"]
+    if digests[-1:] != [work.splits.digest]:
+        raise FolderError(
+            f"the images of '{work.settings.data}' are not those that {base.folder} was designed for; put "
+            "them back where they were"
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,31 +55,40 @@ def time_on(path: Path, names: Sequence[str], *, batch: int = 1, limit_s: float 
     """
     given = _files_of_design(path, names) if path.is_dir() else _file_itself(path, names)
     benches = {name: calibrated(device) for name, (device, _) in given.items()}
-    latencies = _in_turn(given, {name: bench for name, (bench, _) in benches.items()}, batch, limit_s)
+    latencies = time_in_turn(given, lambda device: benches[device.name][0], batch=batch, limit_s=limit_s)
     return [
         Timed(device, latencies[name], device.footprint(model), batch, benches[name][1])
         for name, (device, model) in given.items()
     ]
 
 
-def _in_turn(
-    given: Mapping[str, tuple[Device, bytes]], benches: Mapping[str, Bench], batch: int, limit_s: float
+def time_in_turn(
+    given: Mapping[str, tuple[Device, bytes]],
+    bench_of: Callable[[Device], Bench],
+    *,
+    batch: int = 1,
+    limit_s: float = 20.0,
 ) -> dict[str, Latency]:
-    """Time what runs on this processor interleaved and against one reference, and anything else alone."""
+    """Time files, each on its device, for at most ``limit_s`` each.
+
+    What runs on this processor is timed interleaved and against one reference, that of the first; the files
+    of any other device among themselves. ``bench_of`` gives the bench of a device that needs one.
+    """
     here = [name for name, (device, _) in given.items() if isinstance(device, LocalRuntime)]
     latencies: dict[str, Latency] = {}
     if here:
-        first = benches[here[0]]
-        runs = {name: prepare_random(*given[name], batch) for name in here}
+        first = bench_of(given[here[0]][0])
         latencies = measure(
-            runs,
+            {name: prepare_random(*given[name], batch) for name in here},
             reference=prepare_random(first.device, first.reference, 1),
             reference_ms=first.reference_ms,
             limit_s=limit_s * len(here),
         )
-    for name, (_, model) in given.items():
-        if name not in latencies:
-            latencies |= benches[name].time_files({name: model}, batch_size=batch, limit_s=limit_s)
+    elsewhere = {name: device for name, (device, _) in given.items() if name not in latencies}
+    for device in {device.name: device for device in elsewhere.values()}.values():
+        files = {name: given[name][1] for name, own in elsewhere.items() if own.name == device.name}
+        timed = bench_of(device).time_files(files, batch_size=batch, limit_s=limit_s * len(files))
+        latencies |= timed
     return latencies
 
 
