@@ -22,6 +22,7 @@ from netsmith.nn.network import Network
 from netsmith.plan import Block, Plan
 from netsmith.spaces.chain import ChainSpace
 from netsmith.spaces.mbconv import Stage, mbconv
+from netsmith.spaces.routed import routed
 from netsmith.testing import FakeDevice
 
 pytest.importorskip("onnxruntime")
@@ -180,3 +181,20 @@ def test_tables_hold_what_was_measured(model: LatencyModel) -> None:
         assert row.low_ms == pytest.approx(row.median_ms)
     for key, row in table.networks.items():
         assert network_key(row.blocks) == key
+
+
+def test_sums_of_operations_are_predicted_by_their_parts(tmp_path: Path) -> None:
+    """In the routed space, whose archs have blocks that no table holds."""
+    space = routed((1, 8, 8), 4, width=0.5, stages=[Stage(16, 2, 1)], mbconvs=[(3, 3), (5, 2)])
+    device = FakeDevice("7")
+    found = profile(space, Bench(device), store=TableCache(tmp_path), fit_networks=12, heldout_networks=6)
+    assert set(found.table.rows) == {block.key for block in space.blocks}
+    assert found.heldout.error < 0.02
+    arch = space.arch((7, 5))
+    assert {block.op for block in space.plan(arch).blocks} >= {"sum"}
+    network = Network(space.plan(arch)).eval()
+    cost = device.cost_ms(device.export(network, space.input_shape))
+    assert found.predict(space.plan(arch)) == pytest.approx(cost, rel=0.03)
+    costs = found.costs(space)
+    parts = [costs.edges[0][j] for j in range(3)] + [costs.edges[1][0], costs.edges[1][2]]
+    assert bent(costs.constant + sum(parts), costs.bend) == pytest.approx(found.predict(space.plan(arch)))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
 
-from netsmith.devices.device import Device, InputType
+from netsmith.devices.device import Array, Device, InputType
 from netsmith.devices.measure import Latency
-from netsmith.devices.session import Session
+from netsmith.devices.routing import routing
+from netsmith.devices.session import Session, prepare_random, time_runs
 from netsmith.nn.network import Network
 from netsmith.plan import Block, Plan
 
@@ -51,6 +52,34 @@ class Bench:
         """Time exported files in turn, as :func:`netsmith.devices.measure.measure` does."""
         session = Session(batch_size, width, least_rounds, limit_s=limit_s, reference_ms=self.reference_ms)
         return self.device.time(files, self.reference, session)
+
+    def time_images(
+        self,
+        routed: Mapping[str, tuple[bytes, Sequence[Array]]],
+        beside: Mapping[str, bytes] | None = None,
+        *,
+        limit_s: float = 20.0,
+    ) -> tuple[dict[str, list[Latency]], dict[str, Latency]]:
+        """Time images in files that route them, and whole files ``beside``, all in turn.
+
+        The images are (1, C, H, W). Returns the latency of each of every file, and of each file beside.
+        Raises :class:`netsmith.errors.DeviceError` where the device routes no images.
+        """
+        device = routing(self.device)
+        runs = {
+            (name, place): run
+            for name, (model, images) in routed.items()
+            for place, run in enumerate(device.prepare_each(model, images))
+        }
+        others = {name: prepare_random(device, model) for name, model in (beside or {}).items()}
+        keyed = {f"{name}/{place}": run for (name, place), run in runs.items()} | others
+        session = Session(limit_s=limit_s, reference_ms=self.reference_ms)
+        timed = time_runs(device, keyed, self.reference, session)
+        found = {
+            name: [timed[f"{name}/{place}"] for place in range(len(images))]
+            for name, (_, images) in routed.items()
+        }
+        return found, {name: timed[name] for name in others}
 
     def time(
         self,

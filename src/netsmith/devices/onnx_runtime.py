@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from netsmith.devices.device import Array, Run
 from netsmith.devices.local import OnnxFileRuntime
@@ -20,8 +23,20 @@ class OnnxRuntime(OnnxFileRuntime):
         """Return the version of the installed runtime."""
         return str(installed(self.runtime).__version__)
 
+    @property
+    def routes(self) -> bool:
+        """Whether it runs files that route images along paths, which are written in float32 alone."""
+        return self.precision == "float32"
+
     def prepare(self, model: bytes, x: Array) -> Run:
         """Load an ONNX file with one input (N, C, H, W) and return a pass over ``x``."""
+        return self.prepare_each(model, [x])[0]
+
+    def prepare_each(self, model: bytes, images: Sequence[Array], output: str | None = None) -> list[Run]:
+        """Load a file once, and return a pass over each of ``images``, (N, C, H, W).
+
+        A pass gives ``output``, or the file's first where that is None.
+        """
         runtime = installed(self.runtime)
         options = runtime.SessionOptions()
         options.intra_op_num_threads = self.threads
@@ -32,22 +47,26 @@ class OnnxRuntime(OnnxFileRuntime):
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             session = runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-            return passes(session, x)
+            return [passes(session, x, output) for x in images]
         except Exception as error:  # the runtime's classes are private to its C++ module
-            raise DeviceError(
-                f"ONNX Runtime cannot run this file on input {x.shape} of {x.dtype}: {error}"
-            ) from error
+            given = ", ".join(dict.fromkeys(f"{x.shape} of {x.dtype}" for x in images))
+            raise DeviceError(f"ONNX Runtime cannot run this file on input {given}: {error}") from error
 
 
-def passes(session: Any, x: Array) -> Run:
-    """Return a pass of a session over ``x``, after one that proves it."""
-    inputs = {session.get_inputs()[0].name: x}
-    outputs = [session.get_outputs()[0].name]
-    session.run(outputs, inputs)
+def passes(session: Any, x: Array, output: str | None = None) -> Run:
+    """Return a pass of a session over ``x``, after one that proves it.
+
+    Where the file takes one image a pass, those of ``x`` go through it one after another.
+    """
+    taken = session.get_inputs()[0]
+    outputs = [session.get_outputs()[0].name if output is None else output]
+    parts = list(x[:, None]) if taken.shape[0] == 1 else [x]
+    inputs = [{taken.name: part} for part in parts]
+    session.run(outputs, inputs[0])
 
     def run() -> Array:
-        result: Array = session.run(outputs, inputs)[0]
-        return result
+        results: list[Array] = [session.run(outputs, given)[0] for given in inputs]
+        return results[0] if len(results) == 1 else np.concatenate(results)
 
     return run
 

@@ -31,8 +31,16 @@ def time_here(
     device: Device, files: Mapping[str, bytes], reference: bytes | None, session: Session
 ) -> dict[str, Latency]:
     """Time exported files on a device of this machine, on random pixels."""
+    runs = {name: prepare_random(device, model, session.batch_size) for name, model in files.items()}
+    return time_runs(device, runs, reference, session)
+
+
+def time_runs(
+    device: Device, runs: Mapping[str, Run], reference: bytes | None, session: Session
+) -> dict[str, Latency]:
+    """Time what was prepared on a device of this machine, the file ``reference`` beside each sample."""
     return measure(
-        {name: prepare_random(device, model, session.batch_size) for name, model in files.items()},
+        runs,
         reference=None if reference is None else prepare_random(device, reference, 1),
         reference_ms=session.reference_ms,
         clock=device.clock,

@@ -17,7 +17,7 @@ import numpy as np
 from netsmith.errors import TableError
 from netsmith.latency.correction import Correction
 from netsmith.latency.regression import Array, Networks, Posterior, Prior, most_likely
-from netsmith.latency.table import FREE_OPERATIONS, LatencyTable, network_key
+from netsmith.latency.table import LatencyTable, network_key, timed_alone
 from netsmith.nn.count import count_block
 from netsmith.plan import Block, Plan
 
@@ -42,9 +42,8 @@ def block_counts(table: LatencyTable, plans: Sequence[Plan]) -> Array:
     places = {key: i for i, key in enumerate(table.rows)}
     counts = np.zeros((len(plans), len(places)))
     for i, plan in enumerate(plans):
-        for block in plan.blocks:
-            if block.op not in FREE_OPERATIONS:
-                counts[i, places[table.row(block).blocks[0].key]] += 1
+        for block in timed_alone(plan.blocks):
+            counts[i, places[table.row(block).blocks[0].key]] += 1
     return counts
 
 

@@ -11,10 +11,10 @@ from netsmith.costs import Costs
 from netsmith.errors import TableError
 from netsmith.latency.correction import Correction
 from netsmith.latency.heldout import HeldOut
-from netsmith.latency.table import FREE_OPERATIONS, LatencyTable
+from netsmith.latency.table import LatencyTable, timed_alone
 from netsmith.nn.count import count_block
 from netsmith.plan import Block, Plan
-from netsmith.spaces.chain import ChainSpace
+from netsmith.spaces.space import BlockSpace
 
 VERSION = 2
 
@@ -30,12 +30,12 @@ class LatencyModel:
     def block_ms(self, block: Block) -> float:
         """Return what ``block`` adds to the latency of a network, before the latency is bent.
 
-        Raises :class:`TableError` where the table does not have it.
+        Raises :class:`TableError` where the table does not have it, or an operation of a sum.
         """
-        if block.op in FREE_OPERATIONS:
-            return 0.0
-        alone_ms = self.table.alone_ms(block)
-        return self.correction.block_ms(block.key, alone_ms, count_block(block).size_bytes)
+        return math.fsum(
+            self.correction.block_ms(part.key, self.table.alone_ms(part), count_block(part).size_bytes)
+            for part in timed_alone((block,))
+        )
 
     def predict(self, plan: Plan) -> float:
         """Return the predicted latency of a plan in milliseconds, one image a pass, preprocessing included.
@@ -55,7 +55,7 @@ class LatencyModel:
         factor = self.correction.network_ms(math.fsum(blocks)) / whole if whole else 1.0
         return tuple(factor * block for block in blocks)
 
-    def costs(self, space: ChainSpace) -> Costs:
+    def costs(self, space: BlockSpace) -> Costs:
         """Return the costs of the space's choices in milliseconds, which are :meth:`predict` of every arch.
 
         Raises :class:`TableError` where the table lacks a block of the space.

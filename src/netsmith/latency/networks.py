@@ -9,12 +9,12 @@ from random import Random
 from netsmith.arch import Arch
 from netsmith.latency.table import FREE_OPERATIONS, network_key
 from netsmith.nn.count import count_block
-from netsmith.spaces.chain import ChainSpace
+from netsmith.spaces.space import BlockSpace
 
 _DRAWS_EACH = 50
 
 
-def choose_networks(space: ChainSpace, fitted: int, heldout: int, seed: int) -> tuple[list[Arch], list[Arch]]:
+def choose_networks(space: BlockSpace, fitted: int, heldout: int, seed: int) -> tuple[list[Arch], list[Arch]]:
     """Return archs to fit on and archs to hold out, all of them different networks.
 
     Held-out archs are drawn uniformly, as a user of the space would meet them. Of the others, one is the
@@ -39,16 +39,16 @@ def choose_networks(space: ChainSpace, fitted: int, heldout: int, seed: int) -> 
     return chosen, held
 
 
-def _split_all(space: ChainSpace, fitted: int, heldout: int, seed: int) -> tuple[list[Arch], list[Arch]]:
+def _split_all(space: BlockSpace, fitted: int, heldout: int, seed: int) -> tuple[list[Arch], list[Arch]]:
     """Divide every arch of a small space, two thirds to the fit, as far as that many are asked for."""
-    every = map(space.arch, product(*(range(len(options)) for options in space.edges)))
+    every = map(space.arch, product(*space.alternatives))
     distinct = list({network_key(space.plan(arch).blocks): arch for arch in every}.values())
     Random(seed).shuffle(distinct)
     held = min(heldout, len(distinct) // 3)
     return distinct[held : held + fitted], distinct[:held]
 
 
-def _distinct(space: ChainSpace, draws: Iterator[Arch], number: int, seen: set[str]) -> list[Arch]:
+def _distinct(space: BlockSpace, draws: Iterator[Arch], number: int, seen: set[str]) -> list[Arch]:
     """Take the first ``number`` draws whose networks are not in ``seen``, and put them there."""
     found: list[Arch] = []
     while len(found) < number and (arch := next(draws, None)) is not None:
@@ -59,20 +59,20 @@ def _distinct(space: ChainSpace, draws: Iterator[Arch], number: int, seen: set[s
     return found
 
 
-def _extreme(space: ChainSpace, *, largest: bool) -> Arch:
+def _extreme(space: BlockSpace, *, largest: bool) -> Arch:
     """Return the arch with the most multiply-adds, or with the fewest."""
     choose = max if largest else min
-    costs = ([count_block(block).macs for block in options] for options in space.edges)
-    return space.arch(tuple(choose(range(len(row)), key=row.__getitem__) for row in costs))
+    costs = ({i: count_block(block).macs for i, block in each.items()} for each in space.alternatives)
+    return space.arch(tuple(choose(row, key=row.__getitem__) for row in costs))
 
 
-def _with_skips(space: ChainSpace, share: float, rng: Random) -> Arch:
+def _with_skips(space: BlockSpace, share: float, rng: Random) -> Arch:
     """Draw an arch that leaves out ``share`` of the blocks that may be left out."""
-    free = [[j for j, b in enumerate(o) if b.op in FREE_OPERATIONS] for o in space.edges]
-    may = [i for i, options in enumerate(free) if options and len(options) < len(space.edges[i])]
+    free = [[j for j, b in each.items() if b.op in FREE_OPERATIONS] for each in space.alternatives]
+    may = [i for i, options in enumerate(free) if options and len(options) < len(space.alternatives[i])]
     out = set(rng.sample(may, round(share * len(may))))
     choices = []
-    for i, options in enumerate(space.edges):
-        others = [j for j in range(len(options)) if j not in free[i]]
+    for i, each in enumerate(space.alternatives):
+        others = [j for j in each if j not in free[i]]
         choices.append(rng.choice(free[i] if i in out or not others else others))
     return space.arch(tuple(choices))

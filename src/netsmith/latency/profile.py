@@ -22,13 +22,13 @@ from netsmith.latency.networks import choose_networks
 from netsmith.latency.regression import Networks
 from netsmith.latency.table import LatencyTable, network_key
 from netsmith.plan import Block
-from netsmith.spaces.chain import ChainSpace
+from netsmith.spaces.space import BlockSpace
 
 FIT_NETWORKS, HELDOUT_NETWORKS = 40, 16
 
 
 def profile(
-    space: ChainSpace,
+    space: BlockSpace,
     timer: Timer,
     *,
     extra: Sequence[Block] = (),
@@ -67,7 +67,7 @@ def profile(
 
 
 def fit_model(
-    space: ChainSpace,
+    space: BlockSpace,
     table: LatencyTable,
     predictor: Predictor = "learned",
     *,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -83,12 +83,11 @@ class LatencyTable:
 
     def missing(self, blocks: Iterable[Block]) -> tuple[Block, ...]:
         """Return the distinct blocks that must still be measured, in their order."""
-        distinct = dict.fromkeys(b for b in blocks if b.op not in FREE_OPERATIONS)
-        return tuple(block for block in distinct if block.key not in self.rows)
+        return tuple(block for block in dict.fromkeys(timed_alone(blocks)) if block.key not in self.rows)
 
     def of(self, blocks: Iterable[Block]) -> LatencyTable:
         """Return the table of these blocks alone, in their order. Raises as :meth:`row`."""
-        rows = {block.key: self.row(block) for block in blocks if block.op not in FREE_OPERATIONS}
+        rows = {block.key: self.row(block) for block in timed_alone(blocks)}
         return replace(self, rows=rows)
 
     def with_rows(
@@ -173,6 +172,13 @@ class LatencyTable:
         for key, row in self.networks.items():
             if network_key(row.blocks) != key:
                 raise TableError(f"network '{key}' of a latency table is of other blocks than its name says")
+
+
+def timed_alone(blocks: Iterable[Block]) -> Iterator[Block]:
+    """Yield the blocks that are timed alone: of a sum its operations, of what leaves nothing none."""
+    for block in blocks:
+        if block.op not in FREE_OPERATIONS:
+            yield from block.parts or (block,)
 
 
 def network_key(blocks: Iterable[Block]) -> str:

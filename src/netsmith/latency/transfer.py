@@ -35,7 +35,7 @@ from netsmith.latency.regression import Array
 from netsmith.latency.table import LatencyTable, describe_fingerprint, network_key
 from netsmith.nn.count import count_block
 from netsmith.plan import Block, Plan
-from netsmith.spaces.chain import ChainSpace
+from netsmith.spaces.space import BlockSpace
 
 NETWORKS = 10
 # Standard deviations of the priors, relative to the common scale, and of a measurement; of the multiply-adds,
@@ -56,7 +56,7 @@ class Transferred:
 
 
 def transfer(
-    space: ChainSpace,
+    space: BlockSpace,
     timer: Timer,
     known: LatencyModel,
     *,
@@ -172,7 +172,7 @@ def _work(blocks: Sequence[Block]) -> Array:
     return work
 
 
-def _choose(space: ChainSpace, fitted: int, heldout: int, seed: int) -> tuple[list[Arch], list[Arch]]:
+def _choose(space: BlockSpace, fitted: int, heldout: int, seed: int) -> tuple[list[Arch], list[Arch]]:
     """Archs of one option throughout, which tell kinds of blocks apart, then others; and some to hold out."""
     others, held = choose_networks(space, fitted, heldout, seed)
     taken = {network_key(space.plan(arch).blocks) for arch in held}

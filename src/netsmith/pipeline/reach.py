@@ -16,12 +16,15 @@ from netsmith.nn.count import Counts, count_block, count_plan
 from netsmith.nn.network import Network
 from netsmith.plan import Block, Plan
 from netsmith.spaces.chain import ChainSpace
+from netsmith.spaces.space import BlockSpace
 
 WIDTHS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.75, 0.9, 1.0, 1.2, 1.4, 1.7, 2.0, 2.5, 3.0, 4.0)
 # What the shallow arch of the chosen width takes of the budget: the rest is the search's, to spend on depth,
 # kernels and expansions. A layer of few channels costs a runtime about as much as one of many, and at equal
 # latency wide and shallow networks were no worse after a short training (docs/results.md).
 SHALLOW_SHARE = 0.75
+
+Measured = Callable[[Plan], dict[str, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,22 +48,30 @@ class Reach:
 
 
 def fit_width(
-    space_of: Callable[[float], ChainSpace],
+    space_of: Callable[[float], BlockSpace],
     budget: Budget,
     aims: Mapping[str, float],
     bench: Bench,
     widths: Sequence[float] = WIDTHS,
+    *,
+    overhead_ms: float = 0.0,
 ) -> Reach:
     """Choose the width at which a shallow arch leaves some of each of ``aims``; say what the space reaches.
 
     The aims are the limits, and what else a network should not exceed. ``widths`` are tried from the
-    narrowest up, by measuring the shallow arch of each on the device. Raises :class:`BudgetError`, naming the
-    least, where the cheapest arch of the narrowest space is over ``budget``.
+    narrowest up, by measuring the shallow arch of each on the device. ``overhead_ms`` is what every image
+    takes beside its arch, such as the choice of a path. Raises :class:`BudgetError`, naming the least, where
+    the cheapest arch of the narrowest space is over ``budget``.
     """
-    _check_reachable(space_of(widths[0]), budget, bench)
-    chosen = widths[0] if len(widths) == 1 else _closest(space_of, aims, bench, widths)
+
+    def measured(plan: Plan) -> dict[str, float]:
+        found = figures(plan, bench)
+        return found | {"latency_ms": found["latency_ms"] + overhead_ms}
+
+    _check_reachable(space_of(widths[0]), budget, bench, measured)
+    chosen = widths[0] if len(widths) == 1 else _closest(space_of, aims, measured, widths)
     space = space_of(chosen)
-    least, most = (figures(space.plan(arch), bench) for arch in extremes(space))
+    least, most = (measured(space.plan(arch)) for arch in extremes(space))
     return Reach(chosen, space.id, least, most)
 
 
@@ -102,15 +113,15 @@ def within_activations(space: ChainSpace, limit: float, precision: Precision) ->
     return replace(space, edges=edges)
 
 
-def extremes(space: ChainSpace) -> tuple[Arch, Arch]:
+def extremes(space: BlockSpace) -> tuple[Arch, Arch]:
     """Return the arch of fewest and of most multiply-adds."""
-    macs = [[count_plan(Plan((block,))).macs for block in options] for options in space.edges]
-    cheapest = tuple(row.index(min(row)) for row in macs)
-    dearest = tuple(row.index(max(row)) for row in macs)
+    macs = [{i: count_block(block).macs for i, block in each.items()} for each in space.alternatives]
+    cheapest = tuple(min(row, key=row.__getitem__) for row in macs)
+    dearest = tuple(max(row, key=row.__getitem__) for row in macs)
     return space.arch(cheapest), space.arch(dearest)
 
 
-def cheap_archs(space: ChainSpace) -> list[Arch]:
+def cheap_archs(space: BlockSpace) -> list[Arch]:
     """Return archs of which one should be the least on any device: that of fewest multiply-adds first.
 
     The others take one option wherever nothing can be skipped, as a device may be fastest in any of them.
@@ -119,28 +130,31 @@ def cheap_archs(space: ChainSpace) -> list[Arch]:
     others = [
         space.arch(
             tuple(
-                choice if options[choice].op == "skip" else min(option, len(options) - 1)
-                for choice, options in zip(fewest.choices, space.edges, strict=True)
+                choice if each[choice].op == "skip" else list(each)[min(place, len(each) - 1)]
+                for choice, each in zip(fewest.choices, space.alternatives, strict=True)
             )
         )
-        for option in range(max(map(len, space.edges)))
+        for place in range(max(map(len, space.alternatives)))
     ]
     return list(dict.fromkeys([fewest, *others]))
 
 
-def shallow(space: ChainSpace) -> Arch:
+def shallow(space: BlockSpace) -> Arch:
     """Return the arch that skips every block it can, with the middling option where it cannot."""
-    skips = [next((i for i, b in enumerate(options) if b.op == "skip"), None) for options in space.edges]
+    skips = [next((i for i, b in each.items() if b.op == "skip"), None) for each in space.alternatives]
     return space.arch(
         tuple(
-            (len(options) - 1) // 2 if skip is None else skip
-            for skip, options in zip(skips, space.edges, strict=True)
+            list(each)[(len(each) - 1) // 2] if skip is None else skip
+            for skip, each in zip(skips, space.alternatives, strict=True)
         )
     )
 
 
 def _closest(
-    space_of: Callable[[float], ChainSpace], aims: Mapping[str, float], bench: Bench, widths: Sequence[float]
+    space_of: Callable[[float], BlockSpace],
+    aims: Mapping[str, float],
+    measured: Measured,
+    widths: Sequence[float],
 ) -> float:
     """The width whose shallow arch is closest to its share of the aims, in ratio."""
     if not any(name in aims for name in ("latency_ms", "macs", "params", "size_bytes")):
@@ -148,7 +162,7 @@ def _closest(
     best, best_distance = widths[0], math.inf
     for width in widths:
         space = space_of(width)
-        found = figures(space.plan(shallow(space)), bench)
+        found = measured(space.plan(shallow(space)))
         use = max(found[name] / limit for name, limit in aims.items() if name in found)
         distance = abs(math.log(use / SHALLOW_SHARE))
         if distance < best_distance:
@@ -158,10 +172,10 @@ def _closest(
     return best
 
 
-def _check_reachable(space: ChainSpace, budget: Budget, bench: Bench) -> None:
+def _check_reachable(space: BlockSpace, budget: Budget, bench: Bench, measured: Measured) -> None:
     least: dict[str, float] = {}
     for arch in cheap_archs(space):
-        found = figures(space.plan(arch), bench)
+        found = measured(space.plan(arch))
         least = {name: min(value, least.get(name, value)) for name, value in found.items()}
         if not budget.broken(found):
             return

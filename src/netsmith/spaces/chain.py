@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -46,6 +46,11 @@ class ChainSpace(ChoiceSpace):
         """Every distinct block of the space: what a latency table must hold."""
         every = [*self.stem, *(b for options in self.edges for b in options), *self.head]
         return tuple(dict.fromkeys(every))
+
+    @cached_property
+    def alternatives(self) -> tuple[Mapping[int, Block], ...]:
+        """The block that each value of each choice stands for."""
+        return tuple(dict(enumerate(options)) for options in self.edges)
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ An arch is one policy: the path of one image through the routed network, and a s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -86,6 +86,12 @@ class RoutedSpace(ChoiceSpace):
         return tuple(range(0 if skippable else 1, 2 ** len(edge)) for edge, skippable in pairs)
 
     @cached_property
+    def alternatives(self) -> tuple[Mapping[int, Block], ...]:
+        """The block that each set of operations of each edge is: a skip, one of them, or a sum."""
+        pairs = zip(self.edges, self.options, strict=True)
+        return tuple({bits: _block(edge, bits) for bits in values} for edge, values in pairs)
+
+    @cached_property
     def sizes(self) -> tuple[int, ...]:
         """How many sets of operations each edge has."""
         return tuple(map(len, self.options))
@@ -117,7 +123,7 @@ class RoutedSpace(ChoiceSpace):
     def plan(self, arch: Arch) -> Plan:
         """Return the static network of one path: each edge a skip, one operation, or a sum of several."""
         self.check(arch)
-        chosen = (_block(edge, bits) for edge, bits in zip(self.edges, arch.choices, strict=True))
+        chosen = (blocks[bits] for blocks, bits in zip(self.alternatives, arch.choices, strict=True))
         return Plan((*self.stem, *chosen, *self.head))
 
 

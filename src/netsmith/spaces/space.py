@@ -7,7 +7,7 @@ from random import Random
 from typing import Protocol
 
 from netsmith.arch import Arch
-from netsmith.plan import Plan
+from netsmith.plan import Block, Plan
 
 
 class Space(Protocol):
@@ -63,6 +63,41 @@ class BuildableSpace(DecisionSpace, Protocol):
 
     def plan(self, arch: Arch) -> Plan:
         """Return the blocks that ``arch`` stands for."""
+
+
+class BlockSpace(BuildableSpace, Protocol):
+    """A space whose archs are a fixed stem, one block for each decision, and a fixed head.
+
+    ``edges`` are the blocks that an edge's block is made of: one of them, or a sum of several.
+    """
+
+    @property
+    def stem(self) -> tuple[Block, ...]:
+        """The blocks before those that are decided."""
+
+    @property
+    def edges(self) -> tuple[tuple[Block, ...], ...]:
+        """The blocks of each edge."""
+
+    @property
+    def head(self) -> tuple[Block, ...]:
+        """The blocks behind those that are decided."""
+
+    @property
+    def name(self) -> str:
+        """What kind of space it is."""
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """Every distinct block that the cost of an arch is a sum of: what a latency table must hold."""
+
+    @property
+    def alternatives(self) -> tuple[Mapping[int, Block], ...]:
+        """The block that each value of each decision stands for."""
 
 
 class GrowingSpace(Space, Protocol):

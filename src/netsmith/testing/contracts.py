@@ -1,170 +1,23 @@
-"""For tests: a device of known latencies, and the suites that devices, spaces and searchers must pass."""
+"""What every device, space and searcher promises, as checks that a new one must pass."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from random import Random
-from typing import ClassVar
 
 import numpy as np
-import onnx
 import torch
 from torch import nn
 
 from netsmith.arch import Arch
-from netsmith.devices.device import (
-    Array,
-    Device,
-    InputType,
-    Layout,
-    Precision,
-    Run,
-    check_options,
-    parse,
-)
-from netsmith.devices.measure import Latency
-from netsmith.devices.memory import Footprint, footprint_here
-from netsmith.devices.onnx_runtime import OnnxRuntime
-from netsmith.devices.session import Session, time_here
+from netsmith.devices.device import Device, parse
 from netsmith.errors import ArchError, DeviceError
-from netsmith.export.onnx import write_onnx
 from netsmith.search.searcher import Allowed, Searcher
 from netsmith.spaces.space import BuildableSpace, Space
 from netsmith.trial import Trial
-
-# What a multiply-add of a depthwise convolution costs, over one of any other, by kernel.
-_COSTS = {
-    "7": {3: 3.0, 5: 2.0, 7: 0.5},
-    "3": {3: 0.5, 5: 2.0, 7: 6.0},
-}
-_CALL_MS, _CONVOLUTION_MS, _MACS_A_MS = 0.004, 0.002, 2e7
-
-
-@dataclass
-class FakeDevice:
-    """A device with a clock of its own, on which latency follows from the file alone.
-
-    A pass returns real outputs (by ONNX Runtime) and moves :meth:`clock` by :meth:`cost_ms`.
-    ``likes`` is the depthwise kernel that is cheap on it, "3" or "7": a search that is told the device finds
-    different archs on the two. ``noise`` is the relative spread of a pass, drawn from ``seed``.
-    """
-
-    likes: str = "3"
-    noise: float = 0.0
-    seed: int = 0
-    passes: int = field(default=0, init=False)
-    _now_ns: int = field(default=0, init=False, repr=False)
-
-    suffix: ClassVar[str] = ".onnx"
-    layout: ClassVar[Layout] = "NCHW"
-    precision: ClassVar[Precision] = "float32"
-
-    def __post_init__(self) -> None:
-        if self.likes not in _COSTS:
-            raise DeviceError(f"the fake device likes kernels 3 or 7; got '{self.likes}'")
-        self._random = np.random.default_rng(self.seed)
-        self._runtime = OnnxRuntime()
-
-    @classmethod
-    def from_options(cls, options: Mapping[str, str], *, here: bool = True) -> FakeDevice:
-        """Make it from the options of a device's name: ``likes``."""
-        check_options("fake", options, ("likes",))
-        return cls(options.get("likes", "3"))
-
-    @property
-    def name(self) -> str:
-        """Such as ``fake:likes=7``."""
-        return f"fake:likes={self.likes}"
-
-    def fingerprint(self) -> dict[str, str]:
-        """The same on every machine."""
-        return {
-            "processor": f"fake, likes {self.likes}x{self.likes}",
-            "runtime": "fake",
-            "version": "1",
-            "threads": "1",
-            "precision": "float32",
-            "system": "any",
-        }
-
-    def clock(self) -> int:
-        """Nanoseconds that the passes so far took."""
-        return self._now_ns
-
-    def export(
-        self,
-        module: nn.Module,
-        input_shape: tuple[int, int, int],
-        *,
-        input_type: InputType = "float32",
-        metadata: Mapping[str, str] | None = None,
-        calibration: Array | None = None,
-        floating: Collection[str] = (),
-    ) -> bytes:
-        """Write an ONNX file."""
-        return write_onnx(module, input_shape, input_type=input_type, metadata=metadata)
-
-    def input_of(self, model: bytes) -> tuple[tuple[int, int, int], InputType]:
-        """Return the shape (C, H, W) and type of the images that a file takes."""
-        return self._runtime.input_of(model)
-
-    def prepare(self, model: bytes, x: Array) -> Run:
-        """Return a pass that gives the outputs for ``x`` and takes ``len(x)`` times the cost."""
-        output = self._runtime.prepare(model, x)()
-        cost_ns = self.cost_ms(model) * len(x) * 1e6
-
-        def run() -> Array:
-            factor = np.exp(self._random.normal(0, self.noise)) if self.noise else 1.0
-            self._now_ns += round(cost_ns * factor)
-            self.passes += 1
-            return output
-
-        return run
-
-    def time(
-        self, files: Mapping[str, bytes], reference: bytes | None, session: Session
-    ) -> dict[str, Latency]:
-        """Time exported files in turn by this device's clock."""
-        return time_here(self, files, reference, session)
-
-    def footprint(self, model: bytes) -> Footprint:
-        """Return what a file takes in a process of its own."""
-        return footprint_here(self, model)
-
-    def start(self) -> None:
-        """Import the runtime that it runs files by."""
-        self._runtime.start()
-
-    def held_bytes(self) -> int:
-        """Return 0: it holds nothing beside its process's memory."""
-        return 0
-
-    def energy_counter(self) -> None:
-        """Return None: it uses no energy."""
-
-    def cost_ms(self, model: bytes) -> float:
-        """Return the latency of a file: a call, and every convolution by its multiply-adds and kernel."""
-        graph = onnx.load_model_from_string(model).graph
-        weights = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
-        shapes = {
-            value.name: [d.dim_value for d in value.type.tensor_type.shape.dim]
-            for value in (*graph.value_info, *graph.output)
-        }
-        cost = _CALL_MS
-        for node in graph.node:
-            if node.op_type != "Conv":
-                continue
-            out, inner, kernel, _ = weights[node.input[1]]
-            height, width = shapes[node.output[0]][2:]
-            depthwise = inner == 1 and out > 1 and kernel > 1
-            factor = _COSTS[self.likes].get(kernel, 1.0) if depthwise else 1.0
-            macs = out * inner * kernel * kernel * height * width
-            cost += _CONVOLUTION_MS + factor * macs / _MACS_A_MS
-        return cost
 
 
 def device_contract(device: Device) -> None:
