@@ -1,10 +1,8 @@
-"""DPP-Net's progressive search end to end on Fashion-MNIST, beside random search of equal cost.
+"""DPP-Net end to end on Fashion-MNIST: a front of error, latency and size, beside known networks.
 
-Per seed one design by each strategy, of the space `dense`, every arch trained for a short while; the volume
-that each front of error, latency and size dominates, up to one corner beyond all. Of the first seed's front
-the points are picked: trained to the end, exported and measured, by the recipe of the MobileNetV2 and
-CondenseNets beside them that keep the limit too. Of the other seeds only the front counts: what they choose
-is trained for one epoch. Designs and picks are in the work folder and go on where they were.
+One design of the space `dense`, every arch trained for a short while. The points of its front are picked:
+trained to the end, exported and measured, by the recipe of the MobileNetV2 and CondenseNets beside them that
+keep the limit too. The design and its picks are in the work folder and go on where they were.
 
     python benchmarks/dpp.py --data ../shared/data/fashion_mnist --json dpp.json
 """
@@ -21,7 +19,6 @@ from netsmith import pareto
 from netsmith.budget import Budget
 from netsmith.pipeline.answer import Design
 from netsmith.pipeline.baselines import GROWTHS, WIDTHS
-from netsmith.pipeline.compare import compared
 from netsmith.pipeline.design import run
 from netsmith.pipeline.finish import finish, report_figures, training_recipe
 from netsmith.pipeline.folder import DesignFolder
@@ -34,7 +31,6 @@ from netsmith.plan import Plan
 from netsmith.spaces.condensenet import condensenet
 from netsmith.spaces.mobilenetv2 import mobilenetv2
 
-STRATEGIES = ("dpp", "random")
 Point = tuple[float, float, float]
 
 
@@ -51,31 +47,20 @@ def main() -> None:
     arguments.add_argument("--budget", default="quick")
     arguments.add_argument("--epochs", type=int, default=4, help="of a final training")
     arguments.add_argument("--points", type=int, default=12, help="of the front that are trained to the end")
-    arguments.add_argument("--seeds", type=int, default=3)
     options = arguments.parse_args()
     if not options.data.exists():
         print(f"skipped: {options.data} is not there; give the folder of Fashion-MNIST's IDX files")
         return
     data = part_of(options.data, options.images, options.work / "part.npz")
 
-    def made(strategy: str, seed: int, **others: Any) -> Design:
-        asked: dict[str, Any] = {
-            "data": str(data), "device": options.device, "latency": options.latency, "budget": options.budget,
-            "space": "dense", "objectives": "error,latency,size",
-        }  # fmt: skip
-        settings = Settings(**asked, strategy=strategy, seed=seed, **others)
-        return run(settings, options.work / f"{strategy}-{seed}")
-
-    first = made("dpp", 0, epochs=options.epochs, baselines="none")
-    rivals = trained_rivals(first.folder)
-    picks = [pick(first.folder, Budget(), digest=digest) for digest in spread(first, options.points)]
-    designs = {
-        (strategy, seed): made(strategy, seed, epochs=1, baselines="none")
-        for seed in range(options.seeds)
-        for strategy in STRATEGIES
-        if (strategy, seed) != ("dpp", 0)
-    }
-    publish(figures_of({("dpp", 0): first} | designs, first, rivals, picks), options.json)
+    settings = Settings(
+        data=str(data), device=options.device, latency=options.latency, budget=options.budget, space="dense",
+        strategy="dpp", objectives="error,latency,size", epochs=options.epochs, baselines="none",
+    )  # fmt: skip
+    design = run(settings, options.work / "dpp-0")
+    rivals = trained_rivals(design.folder)
+    picks = [pick(design.folder, Budget(), digest=digest) for digest in spread(design, options.points)]
+    publish(figures_of(design, rivals, picks), options.json)
 
 
 def trained_rivals(folder: Path) -> dict[str, dict[str, Any]]:
@@ -119,21 +104,13 @@ def shown(name: str, point: Point) -> Figure:
     return Figure(f"{name}: {ms:.3g} ms, {size / 1000:.0f} kB, test error", 100 * error, "%")
 
 
-def figures_of(
-    designs: dict[tuple[str, int], Design],
-    first: Design,
-    beside: dict[str, dict[str, Any]],
-    picks: list[Design],
-) -> list[Figure]:
+def figures_of(design: Design, beside: dict[str, dict[str, Any]], picks: list[Design]) -> list[Figure]:
     rivals = {name: point(result) for name, result in beside.items()}
     picked = [point(each.result) for each in picks]
     kept = [picked[i] for i in pareto.front(picked)]
     beaten = [mine for mine in kept if any(pareto.dominates(other, mine) for other in rivals.values())]
-    runs = {(r["strategy"], r["seed"]): r for r in compared(designs)["runs"]}
-    seeds = sorted({seed for _, seed in runs})
     trained = [*beside.values(), *(each.result for each in picks)]
-    whole = first.result["total_seconds"] + sum(each["train_seconds"] for each in trained)
-    seconds = [sum(runs[strategy, seed]["seconds"] for seed in seeds) for strategy in STRATEGIES]
+    whole = design.result["total_seconds"] + sum(each["train_seconds"] for each in trained)
     return [
         Figure("networks of the front, trained and measured", len(kept), bar=">= 6"),
         Figure("of them beaten by a MobileNetV2 or a CondenseNet in all three", len(beaten), bar="<= 0"),
@@ -143,16 +120,6 @@ def figures_of(
         ),
         *(shown(f"picked {i}", mine) for i, mine in enumerate(sorted(kept), 1)),
         *(shown(name, rival) for name, rival in rivals.items()),
-        *(
-            Figure(
-                f"hyper-volume of the judged front over random's, seed {seed}",
-                runs["dpp", seed]["hypervolume"] / runs["random", seed]["hypervolume"],
-                "x",
-                ">= 1",
-            )
-            for seed in seeds
-        ),
-        Figure("seconds of progressive designs over random's", seconds[0] / seconds[1], "x"),
         Figure("hours of the first design with its picks and their rivals", whole / 3600, "h", "<= 2"),
     ]
 
