@@ -14,10 +14,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from netsmith.data import ImageSet
 
 _TESTS: dict[str, Callable[[float, float], bool]] = {">=": operator.ge, "<=": operator.le}
 
@@ -141,6 +144,28 @@ def part_of(data: Path, images: int, path: Path) -> Path:
             test_labels=loaded.test.labels.numpy(),
         )
     return path
+
+
+def cifar(path: Path, images: int, others: int) -> tuple[ImageSet, ImageSet]:
+    """Return so many images of a part of CIFAR-10's JPEGs, and so many others, in an order of their own."""
+    import io
+
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    from netsmith.data import ImageSet, batch_generator
+
+    with np.load(path, allow_pickle=False) as stored:
+        data, offset, labels = stored["data"], stored["offset"], stored["label"].astype(np.int64)
+    chosen = torch.randperm(len(labels), generator=batch_generator(0, "part"))[: images + others].numpy()
+    decoded = [
+        np.asarray(Image.open(io.BytesIO(data[offset[i] : offset[i + 1]].tobytes()), formats=["JPEG"]))
+        for i in chosen
+    ]
+    pixels = torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2).contiguous()
+    every = ImageSet(pixels, torch.from_numpy(labels[chosen]), tuple(map(str, range(10))))
+    return every.subset(torch.arange(images)), every.subset(torch.arange(images, len(every)))
 
 
 def alternate(runs: Sequence[Callable[[], float]], repeats: int, warmups: int = 2) -> list[list[float]]:

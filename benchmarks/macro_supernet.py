@@ -11,21 +11,17 @@ finished is in the records file, a training that was killed goes on from its las
 
 from __future__ import annotations
 
-import io
 import shutil
 import statistics
 from functools import partial
 from pathlib import Path
 from random import Random
 
-import numpy as np
-import torch
-from harness import Figure, Record, Records, parser, publish
-from PIL import Image
+from harness import Figure, Record, Records, cifar, parser, publish
 from scipy.stats import kendalltau
 
 from netsmith.arch import Arch
-from netsmith.data import ImageSet, Loader, batch_generator, channel_statistics, choose_policy
+from netsmith.data import Loader, channel_statistics, choose_policy
 from netsmith.nn.count import count_block
 from netsmith.nn.runtime import keep_memory
 from netsmith.published.nas_bench_macro import macro, read_nas_bench_macro
@@ -55,7 +51,7 @@ class Macro:
         every = [self.space.arch(choices) for choices in self.table.rows]
         self.limit = statistics.median(self.macs.of(arch.choices) for arch in every)
         self.within = [arch for arch in every if self.macs.of(arch.choices) <= self.limit]
-        train, validation = cifar(data / "cifar10_jpg" / "cifar10_train_jpg.npz", images)
+        train, validation = cifar(data / "cifar10_jpg" / "cifar10_train_jpg.npz", images, VALIDATION)
         mean, std = channel_statistics(train)
         policy = choose_policy(train.input_shape, passes, flip=True)
         loader = partial(Loader, mean=mean, std=std)
@@ -78,20 +74,6 @@ class Macro:
         network = search.extract(arch)
         recalibrate(network, self.calibration, CALIBRATION_BATCHES)
         return evaluate(network, self.judged_on).accuracy
-
-
-def cifar(path: Path, images: int) -> tuple[ImageSet, ImageSet]:
-    """So many training images and ``VALIDATION`` others, drawn from the training part."""
-    with np.load(path, allow_pickle=False) as stored:
-        data, offset, labels = stored["data"], stored["offset"], stored["label"].astype(np.int64)
-    chosen = torch.randperm(len(labels), generator=batch_generator(0, "part"))[: images + VALIDATION].numpy()
-    decoded = [
-        np.asarray(Image.open(io.BytesIO(data[offset[i] : offset[i + 1]].tobytes()), formats=["JPEG"]))
-        for i in chosen
-    ]
-    pixels = torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2).contiguous()
-    every = ImageSet(pixels, torch.from_numpy(labels[chosen]), tuple(map(str, range(10))))
-    return every.subset(torch.arange(images)), every.subset(torch.arange(images, len(every)))
 
 
 def searched(job: Macro, recipe: SearchRecipe, seed: int, checkpoint: Path) -> ProxylessSearch:
