@@ -9,6 +9,7 @@ from torch import nn
 
 from netsmith.devices import parse
 from netsmith.errors import DeviceError
+from netsmith.testing import device_contract
 
 
 def test_a_pass_leaves_the_threads_of_the_process_as_they_were() -> None:
@@ -32,3 +33,17 @@ def test_an_input_that_does_not_fit_is_an_error_that_names_it() -> None:
     model = device.export(nn.Conv2d(3, 4, 3), (3, 8, 8))
     with pytest.raises(DeviceError, match=r"\(1, 2, 8, 8\)"):
         device.prepare(model, np.zeros((1, 2, 8, 8), np.float32))
+
+
+def test_sparse_weights_are_an_option_that_its_name_and_fingerprint_tell() -> None:
+    device = parse("torch:weights=csr,threads=1")
+    assert device.name == "torch:threads=1,weights=csr"
+    assert device.fingerprint() == {**parse("torch").fingerprint(), "weights": "csr"}
+    device_contract(device)
+    module = nn.Conv2d(3, 4, 3)
+    with torch.no_grad():
+        module.weight.mul_(torch.arange(module.weight.numel()).view(module.weight.shape) % 4 == 0)
+    model, x = device.export(module, (3, 8, 8)), np.random.default_rng(0).random((2, 3, 8, 8), np.float32)
+    np.testing.assert_allclose(device.prepare(model, x)(), parse("torch").prepare(model, x)(), atol=1e-5)
+    with pytest.raises(DeviceError, match="weights of 'torch' are one of dense, csr; got 'scr'"):
+        parse("torch:weights=scr")

@@ -154,7 +154,7 @@ _DEVICES = {
         "netsmith.devices.torch_cpu:TorchCpu",
         "torch",
         "dev",
-        "PyTorch itself on this processor, the slowest here; options: threads",
+        "PyTorch itself on this processor, the slowest here; options: threads, weights (dense, csr)",
     ),
     "cuda": (
         "netsmith.devices.cuda:Cuda",

@@ -3,26 +3,57 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata as packages
-from typing import ClassVar
+from typing import ClassVar, Self
 
-from netsmith.devices.device import Array, Run
+from netsmith.devices.device import Array, Run, check_options, read_threads
 from netsmith.devices.local import OnnxFileRuntime
-from netsmith.errors import DeviceError, ExportError
+from netsmith.errors import DeviceError, ExportError, nearest
 
+FORMATS = ("dense", "csr")
 READER = "netsmith.export.module"
 """What loads PyTorch, and reads a file for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class TorchCpu(OnnxFileRuntime):
-    """PyTorch's operations on the graph of an ONNX file, in float32 and channels last."""
+    """PyTorch's operations on the graph of an ONNX file, in float32 and channels last.
+
+    With ``weights`` csr those of which at least half are zero are held as compressed sparse rows, and zeros
+    are not multiplied.
+    """
+
+    weights: str = "dense"
 
     runtime = "torch"
-    options: ClassVar[tuple[str, ...]] = ("threads",)
+    options: ClassVar[tuple[str, ...]] = ("threads", "weights")
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, str], *, here: bool = True) -> Self:
+        """Make it from the options of a device's name."""
+        check_options(cls.runtime, options, cls.options)
+        weights = options.get("weights", "dense")
+        if weights not in FORMATS:
+            raise DeviceError(
+                f"weights of 'torch' are one of {', '.join(FORMATS)}; got '{weights}'"
+                f"{nearest(weights, FORMATS)}"
+            )
+        return cls(threads=read_threads(cls.runtime, options, here=here), weights=weights)
+
+    @property
+    def name(self) -> str:
+        """Such as ``torch:threads=1`` or ``torch:threads=2,weights=csr``."""
+        return f"torch:threads={self.threads}" + (
+            "" if self.weights == "dense" else f",weights={self.weights}"
+        )
+
+    def fingerprint(self) -> dict[str, str]:
+        """What the others tell, and that weights are not dense."""
+        found = super(TorchCpu, self).fingerprint()
+        return found if self.weights == "dense" else {**found, "weights": self.weights}
 
     def version(self) -> str:
         """Return the version of PyTorch."""
@@ -39,7 +70,7 @@ class TorchCpu(OnnxFileRuntime):
         from netsmith.export.module import OnnxModule
 
         try:
-            module = OnnxModule(model)
+            module = OnnxModule(model, sparse=self.weights == "csr")
             images = torch.from_numpy(x).contiguous(memory_format=torch.channels_last)
 
             def run() -> Array:

@@ -19,6 +19,7 @@ from netsmith.errors import ExportError
 from netsmith.export.inputs import input_of
 from netsmith.export.layers import KNOWN, layer_of, linear_of
 from netsmith.export.onnx_graph import attributes_of
+from netsmith.export.sparse import compressed
 
 Operation = Callable[[list[torch.Tensor], Mapping[str, Any]], torch.Tensor]
 Step = tuple[nn.Module | None, Callable[[list[torch.Tensor]], torch.Tensor] | None, list[str], str]
@@ -32,13 +33,14 @@ class OnnxModule(nn.Module):
     """Computes what an ONNX file does, in float32, of PyTorch's own layers wherever there is one.
 
     It knows the operations that :mod:`netsmith.export.graph` writes and those of ordinary convolutional
-    networks. Layers are called after their weights or nodes, and hold weights with channels last. A softmax
-    at the end is left out: the module gives logits. Takes (N, C, H, W) of the file's type. Raises
+    networks. Layers are called after their weights or nodes, and hold weights with channels last; with
+    ``sparse`` those that are zero by half or more as compressed rows (:mod:`netsmith.export.sparse`). A
+    softmax at the end is left out: the module gives logits. Takes (N, C, H, W) of the file's type. Raises
     :class:`ExportError` on a file that is not ONNX, whose nodes are not in order, or with an operation that
     is not known here.
     """
 
-    def __init__(self, model: bytes) -> None:
+    def __init__(self, model: bytes, *, sparse: bool = False) -> None:
         super().__init__()
         input_of(model)
         graph = onnx.load_model_from_string(model).graph
@@ -50,6 +52,8 @@ class OnnxModule(nn.Module):
         self._places: dict[str, str] = {}
         self._steps: list[Step] = []
         _Reader(self, graph, constants, self._input, self._output).read()
+        if sparse:
+            self._steps = [self._sparse(step) for step in self._steps]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the file's output for x (N, C, H, W)."""
@@ -62,6 +66,16 @@ class OnnxModule(nn.Module):
                 values[output] = operation([values[name] for name in inputs])
         result: torch.Tensor = values[self._output]
         return result
+
+    def _sparse(self, step: Step) -> Step:
+        """A step with its layer's weights as compressed rows, where that is of use."""
+        layer, operation, inputs, output = step
+        if layer is None:
+            return step
+        name = next(name for name, child in self.named_children() if child is layer)
+        made = compressed(layer)
+        self.add_module(name, made)
+        return made, operation, inputs, output
 
 
 class _Reader:
