@@ -15,7 +15,7 @@ from netsmith.compress.slicing import pruned
 from netsmith.errors import SpaceError
 from netsmith.nn.count import count_plan
 from netsmith.nn.network import Network
-from netsmith.plan import Plan
+from netsmith.plan import Block, Plan
 from netsmith.spaces.dense import dense
 from netsmith.spaces.mbconv import mbconv
 from netsmith.spaces.mobilenetv2 import mobilenetv2
@@ -28,7 +28,19 @@ def searched(seed: int) -> Plan:
     return space.plan(space.sample(Random(seed)))
 
 
-@pytest.mark.parametrize("plan", [mobilenetv2(SHAPE, 5, 0.1), searched(0), searched(1)], ids=["v2", "a", "b"])
+RESNET = Plan(
+    (
+        Block("conv", 3, 16, 16, 16, kernel=3),
+        Block("basic", 16, 16, 16, 16, kernel=3, hidden=12, shortcut=True),
+        Block("basic", 16, 24, 16, 16, kernel=3, stride=2, hidden=24),
+        Block("basic", 24, 24, 8, 8, kernel=3, hidden=20, shortcut=True),
+        Block("head", 24, 5, 8, 8, hidden=32),
+    )
+)
+PLANS = {"v2": mobilenetv2(SHAPE, 5, 0.1), "a": searched(0), "b": searched(1), "resnet": RESNET}
+
+
+@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
 def test_plan_and_weights_are_cut_alike(plan: Plan) -> None:
     torch.manual_seed(0)
     network = Network(plan).eval()

@@ -30,6 +30,13 @@ def test_a_basic_block_is_two_convolutions_between_norms() -> None:
     torch.testing.assert_close(layer(x), expected)
 
 
+def test_the_shortcut_of_a_basic_block_is_that_of_resnet() -> None:
+    block = build_block(Block("basic", 16, 16, 8, 6, 3, hidden=20, shortcut=True)).eval()
+    x = torch.randn(2, 16, 8, 6)
+    inside = F.relu(block.between(block.first(x)))
+    torch.testing.assert_close(block(x), F.relu(x + block.norm(block.second(inside))))
+
+
 def test_a_basic_block_has_the_costs_of_its_two_convolutions() -> None:
     counts = count_block(BASIC)
     assert counts.macs == 9 * 4 * 3 * (16 * 20 + 20 * 24)
@@ -65,8 +72,9 @@ def test_networks_have_the_shapes_and_the_costs_of_their_plans(seed: int) -> Non
 
 
 def test_blocks_that_cannot_be_built_are_refused() -> None:
-    with pytest.raises(SpaceError, match="no shortcut"):
-        build_block(Block("basic", 16, 16, 8, 6, 3, 1, hidden=16, shortcut=True))
+    for channels, stride in ((24, 1), (16, 2)):
+        with pytest.raises(SpaceError, match="a shortcut needs stride 1"):
+            build_block(Block("basic", 16, channels, 8, 6, 3, stride, hidden=16, shortcut=True))
     with pytest.raises(SpaceError, match="an operation of a sum"):
         build_block(Block("sum", 16, 16, 8, 6))
     with pytest.raises(SpaceError, match="no module is known"):

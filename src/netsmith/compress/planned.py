@@ -15,6 +15,8 @@ _MADE: dict[tuple[str, str], Literal["out_channels", "hidden"]] = {
     ("conv", "conv"): "out_channels",
     ("mbconv", "expand.0"): "hidden",
     ("mbconv", "project.0"): "out_channels",
+    ("basic", "first"): "hidden",
+    ("basic", "second"): "out_channels",
     ("head", "conv"): "hidden",
 }
 
@@ -54,6 +56,6 @@ def _fields(plan: Plan, group: Group) -> tuple[Field, ...]:
         field = _MADE.get((op, layer))
         if field is not None:
             fields.append((int(number), field))
-        elif op not in ("conv", "mbconv", "head"):
+        elif op not in ("conv", "mbconv", "basic", "head"):
             return ()
     return tuple(fields)

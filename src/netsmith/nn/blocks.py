@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from netsmith.errors import SpaceError
@@ -93,27 +94,31 @@ class MBConv(nn.Module):
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions without a shortcut, as in the InstaNAS release.
+    """Two 3x3 convolutions: (N, C, H, W) -> (N, out, H / stride, W / stride).
 
-    (N, C, H, W) -> (N, out, H / stride, W / stride). Batch norm and ReLU stand between the two, batch norm
-    and ReLU6 behind them.
+    Batch norm and ReLU stand between the two, batch norm and ReLU6 behind them, as in the InstaNAS release.
+    Where ``shortcut`` is set it is that of ResNet (He et al. 2016, figure 2): the input is added behind the
+    batch norm, and ReLU taken of the sum. Raises :class:`SpaceError` where shapes leave no shortcut.
     """
 
     def __init__(self, block: Block) -> None:
         super().__init__()
-        if block.shortcut:
-            raise SpaceError(f"a basic block has no shortcut; got {block.key}")
+        if block.shortcut and (block.stride > 1 or block.in_channels != block.out_channels):
+            raise SpaceError(
+                f"a shortcut needs stride 1 and as many channels out as in; got the basic block {block.key}"
+            )
+        self.shortcut = block.shortcut
         sizes = block.kernel, block.stride, block.kernel // 2
         self.first = nn.Conv2d(block.in_channels, block.hidden, *sizes, bias=False)
         self.between = BatchNormReLU(block.hidden, BN_EPS, BN_MOMENTUM)
         self.second = nn.Conv2d(
             block.hidden, block.out_channels, block.kernel, padding=block.kernel // 2, bias=False
         )
-        self.norm = _batch_norm_relu6(block.out_channels)
+        self.norm = (_batch_norm if block.shortcut else _batch_norm_relu6)(block.out_channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out: torch.Tensor = self.norm(self.second(self.between(self.first(x))))
-        return out
+        return F.relu(x + out) if self.shortcut else out
 
 
 class Sum(nn.Module):
