@@ -3,12 +3,14 @@
     import netsmith
     design = netsmith.design("digits", device="onnxruntime", latency_ms=0.2, seed=0)
     design.accuracy, design.latency_ms, design.module
+    small, report = netsmith.prune(module, "digits", device="onnxruntime", macs="50%")
 
 Importing this package loads no PyTorch, no runtime and no plotting library; they come with what needs them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +21,13 @@ from netsmith.plan import Block, Plan
 from netsmith.trial import Trial
 
 if TYPE_CHECKING:
+    from torch import nn
     from torch.utils.data import Dataset
 
     from netsmith.pipeline.answer import Design
 
 __version__ = "0.1.0"
-__all__ = ["Arch", "Block", "Budget", "NetsmithError", "Plan", "Trial", "design", "load"]
+__all__ = ["Arch", "Block", "Budget", "NetsmithError", "Plan", "Trial", "design", "load", "prune"]
 
 
 def design(
@@ -54,9 +57,8 @@ def design(
     from netsmith.pipeline.design import run
     from netsmith.pipeline.settings import Settings
 
-    named = isinstance(data, str | Path)
     asked: dict[str, Any] = {
-        "data": str(data) if named else f"dataset {type(data).__name__}",
+        "data": _name_of(data),
         "device": device,
         "latency": latency_ms,
         "memory": peak_bytes,
@@ -70,11 +72,74 @@ def design(
     }
     chosen = Settings.from_mapping({k: v for k, v in asked.items() if v is not None})
     folder = Path(out) if out is not None else chosen.default_folder()
-    return run(chosen, folder, source=None if named else data)
+    return run(chosen, folder, source=None if isinstance(data, str | Path) else data)
 
 
-def load(folder: str | Path) -> Design:
-    """Read a finished design from its folder. Raises :class:`netsmith.errors.FolderError`."""
+def prune(
+    module: nn.Module,
+    data: str | Path | Dataset[Any],
+    *,
+    device: str = "onnxruntime",
+    latency_ms: float | str | None = None,
+    peak_bytes: float | str | None = None,
+    activation_bytes: float | str | None = None,
+    size_bytes: float | str | None = None,
+    macs: float | str | None = None,
+    params: float | str | None = None,
+    mean: float | Sequence[float] = 0.0,
+    std: float | Sequence[float] = 1.0,
+    strategy: str = "amc",
+    budget: str = "standard",
+    seed: int = 0,
+    out: str | Path | None = None,
+    **settings: Any,
+) -> tuple[nn.Module, Design]:
+    """Take channels out of a trained network until it keeps the limits, and train it on.
+
+    ``module`` takes float images (N, C, H, W), pixels as 0..1 less ``mean`` and by ``std`` (one number or one
+    a channel), and gives (N, classes) logits, in the order of the label names of ``data``. It is left as it
+    is. Limits are numbers, or shares of what the module takes now, such as ``"50%"``. Returns a module that
+    takes what ``module`` takes and is smaller, and the design with every figure, the exported file and the
+    report in the folder ``out`` (``runs/`` and the name of the class where not given); called again for the
+    same folder, one that was stopped goes on. Raises :class:`netsmith.errors.CompressionError` where the
+    module cannot be pruned for these images.
+    """
+    from netsmith.pipeline.compressed import own_compression
+    from netsmith.pipeline.design import run
+
+    name = type(module).__name__
+    limits = {
+        "latency": latency_ms, "memory": peak_bytes, "activations": activation_bytes, "size": size_bytes,
+        "macs": macs, "params": params,
+    }  # fmt: skip
+    asked: dict[str, Any] = {
+        **{limit: value for limit, value in limits.items() if value is not None},
+        "device": device,
+        "mean": mean,
+        "std": std,
+        "strategy": strategy,
+        "budget": budget,
+        "seed": seed,
+        **settings,
+    }
+    chosen = own_compression(f"module {name}", _name_of(data), asked)
+    folder = Path(out) if out is not None else Path("runs") / f"{name}-compressed"
+    source = None if isinstance(data, str | Path) else data
+    answer = run(chosen, folder, source=source, module=module)
+    return answer.network, answer
+
+
+def load(folder: str | Path, module: nn.Module | None = None) -> Design:
+    """Read a finished design from its folder.
+
+    ``module`` is the network that was pruned, where that was one's own: its Python is not in the folder.
+    Raises :class:`netsmith.errors.FolderError`.
+    """
     from netsmith.pipeline.answer import Design
 
-    return Design.load(folder)
+    return Design.load(folder, module)
+
+
+def _name_of(data: str | Path | Dataset[Any]) -> str:
+    """What settings call the images by."""
+    return str(data) if isinstance(data, str | Path) else f"dataset {type(data).__name__}"

@@ -127,7 +127,7 @@ def test_other_ways_keep_a_limit_of_latency(strategy: str, base: Design, tmp_pat
     assert design.result["macs"] < base.result["macs"]
 
 
-def test_what_is_left_learns_from_the_base_unless_asked_not_to(base: Design, tmp_path: Path) -> None:
+def test_what_is_left_learns_from_the_base_where_asked_to(base: Design, tmp_path: Path) -> None:
     taught, alone = (
         compress(base, tmp_path / str(teacher), macs="60%", strategy="uniform", epochs=2, teacher=teacher)
         for teacher in (True, False)
@@ -135,8 +135,8 @@ def test_what_is_left_learns_from_the_base_unless_asked_not_to(base: Design, tmp
     assert taught.arch == alone.arch
     weights = alone.network.state_dict()
     assert any(not torch.equal(weights[name], value) for name, value in taught.network.state_dict().items())
-    assert "teacher" not in taught.result["command"]
-    assert " --no-teacher " in alone.result["command"]
+    assert " --teacher " in taught.result["command"]
+    assert "teacher" not in alone.result["command"]
 
 
 def test_a_limit_of_size_or_params_is_kept_too(base: Design, tmp_path: Path) -> None:

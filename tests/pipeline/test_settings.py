@@ -107,7 +107,7 @@ def test_an_unknown_name_tells_the_nearest(name: str, meant: str) -> None:
         ({"width": float("nan")}, "above 0 and up to 8"),
         ({"skip_bad": "no"}, "skip_bad is true or false"),
         ({"teacher": 1}, "teacher is true or false"),
-        ({"teacher": False}, "a design with a base"),
+        ({"teacher": True}, "a design with a base"),
         ({"latency": "2MB"}, "cannot read '2MB' as latency_ms"),
         ({"latency": []}, "as latency_ms"),
         ({"latency": True}, "as latency_ms"),

@@ -30,8 +30,8 @@ def pick(
 
     Exit status: 0 when the limits are met by measurement, 3 when they are not, 2 on an error.
     """
+    from netsmith.pipeline.limits import read_limits
     from netsmith.pipeline.pick import pick as train
-    from netsmith.pipeline.settings import read_limits
 
     limits = {
         "latency": latency, "memory": memory, "activations": activations,

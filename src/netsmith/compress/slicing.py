@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -36,6 +36,42 @@ def pruned(module: nn.Module, channels: Channels, kept: Kept) -> nn.Module:
     for name in dict.fromkeys(layer for layer, _ in lost):
         _slice(layers[name], lost[name, "in"], lost[name, "out"])
     return made
+
+
+def resized(module: nn.Module, weights: Mapping[str, torch.Tensor]) -> nn.Module:
+    """Return a copy of ``module`` with ``weights``, those of what :func:`pruned` left of it.
+
+    Raises :class:`CompressionError` where they are not that.
+    """
+    made = copy.deepcopy(module).float().cpu()
+    for path, layer in made.named_modules():
+        weight = weights.get(f"{path}.weight" if path else "weight")
+        if isinstance(layer, KNOWN) and weight is not None:
+            _resize(layer, weight.shape)
+    try:
+        made.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CompressionError(f"these weights are not of what is left of this network: {error}") from None
+    return made
+
+
+def _resize(layer: nn.Module, shape: torch.Size) -> None:
+    """Give a layer the sizes of a weight, and numbers that are still to be set."""
+    if isinstance(layer, nn.BatchNorm2d):
+        layer.num_features = shape[0]
+    elif isinstance(layer, nn.Linear) and len(shape) == 2:
+        layer.out_features, layer.in_features = shape
+    elif isinstance(layer, nn.Conv2d) and len(shape) == 4:
+        layer.groups = shape[0] if is_depthwise(layer) else layer.groups
+        layer.out_channels, layer.in_channels = shape[0], shape[1] * layer.groups
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        tensor = getattr(layer, name, None)
+        if tensor is None:
+            continue
+        empty = torch.zeros(shape if name == "weight" else shape[:1], dtype=tensor.dtype)
+        if isinstance(tensor, nn.Parameter):
+            empty = nn.Parameter(empty, requires_grad=tensor.requires_grad)
+        setattr(layer, name, empty)
 
 
 def _check_kept(group: Group, stay: Sequence[int]) -> None:

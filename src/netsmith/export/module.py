@@ -42,7 +42,8 @@ class OnnxModule(nn.Module):
 
     def __init__(self, model: bytes, *, sparse: bool = False) -> None:
         super().__init__()
-        input_of(model)
+        self.takes = input_of(model)
+        """The shape (C, H, W) of the images that the file takes, and the type of their pixels."""
         graph = onnx.load_model_from_string(model).graph
         if len(graph.node) > _MOST_NODES:
             raise ExportError(f"the file has {len(graph.node)} nodes; at most {_MOST_NODES} are read")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,14 @@ from safetensors.torch import load as read_safetensors
 from torch import nn
 
 from netsmith.arch import Arch
+from netsmith.compress.slicing import resized
 from netsmith.data.decode import read_pixels
 from netsmith.data.sources.part import BadImageError
 from netsmith.devices.device import parse
-from netsmith.errors import DataError, FolderError
+from netsmith.errors import CompressionError, DataError, FolderError
 from netsmith.nn.network import Network
 from netsmith.nn.preprocess import Normalize
-from netsmith.plan import Plan
+from netsmith.plan import Block, Plan
 
 MAX_JSON_BYTES, MAX_WEIGHT_BYTES = 64 * 2**20, 4 * 2**30
 
@@ -47,15 +48,22 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Design:
-    """A finished design. ``result`` holds every figure; the properties are those used most."""
+    """A finished design. ``result`` holds every figure; the properties are those used most.
+
+    ``base`` is the network of the user's own that it is what is left of, if it is.
+    """
 
     folder: Path
     result: dict[str, Any]
+    base: nn.Module | None = field(default=None, repr=False)
 
     @classmethod
-    def load(cls, folder: str | Path) -> Design:
-        """Read a finished design. Raises :class:`FolderError` where the folder holds none."""
-        return cls(Path(folder), read_json(Path(folder) / "result.json"))
+    def load(cls, folder: str | Path, module: nn.Module | None = None) -> Design:
+        """Read a finished design; ``module`` is the network that was compressed, if it was one's own.
+
+        Raises :class:`FolderError` where the folder holds no design.
+        """
+        return cls(Path(folder), read_json(Path(folder) / "result.json"), module)
 
     @property
     def arch(self) -> Arch:
@@ -88,17 +96,29 @@ class Design:
         described = read_json(self.folder / "arch.json")
         return nn.Sequential(Normalize(described["mean"], described["std"]), self.network).eval()
 
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """The blocks of the network; none of what is left of a network of the user's own."""
+        return Plan.from_list(read_json(self.folder / "arch.json")["plan"]).blocks
+
     @cached_property
-    def network(self) -> Network:
+    def network(self) -> nn.Module:
         """The trained network alone: normalised images (N, C, H, W) -> logits (N, classes)."""
-        described = read_json(self.folder / "arch.json")
-        network = Network(Plan.from_list(described["plan"]))
         path = self.folder / "model.safetensors"
+        if not self.blocks and self.base is None:
+            raise FolderError(
+                f"{self.folder} is what is left of a network of your own, whose Python is not in it. Give "
+                "that network too, netsmith.load(folder, module), or use the exported file"
+            )
         try:
             if path.stat().st_size > MAX_WEIGHT_BYTES:
                 raise FolderError(f"{path} is over {MAX_WEIGHT_BYTES} bytes; Netsmith did not write it")
-            network.load_state_dict(read_safetensors(path.read_bytes()))
-        except (OSError, SafetensorError, RuntimeError) as error:
+            weights = read_safetensors(path.read_bytes())
+            if self.base is not None:
+                return resized(self.base, weights).eval()
+            network = Network(Plan(self.blocks))
+            network.load_state_dict(weights)
+        except (OSError, SafetensorError, RuntimeError, CompressionError) as error:
             raise FolderError(f"{path} does not hold the weights of arch.json: {error}") from None
         return network.eval()
 

@@ -14,17 +14,20 @@ from netsmith.compress.allocation import Widths, by_score, knapsack, uniform
 from netsmith.compress.amc import ChannelWalk
 from netsmith.errors import BudgetError, FolderError, SettingsError
 from netsmith.pipeline.answer import Design
+from netsmith.pipeline.base import base_of, whole
 from netsmith.pipeline.conclude import conclude
 from netsmith.pipeline.deliver import train_best
-from netsmith.pipeline.finish import Finished, export_network, finish, training_recipe
+from netsmith.pipeline.finish import Finished, finish, training_recipe
+from netsmith.pipeline.limits import is_share
 from netsmith.pipeline.pruning import Pruning
-from netsmith.pipeline.settings import LIMITS, Settings, merge, read_toml
+from netsmith.pipeline.settings import Settings, merge, read_toml
 from netsmith.pipeline.strategy import Hunt, run_strategy
 from netsmith.pipeline.work import Work
 from netsmith.trial import Trial
 
 # Settings that a compression has from its base: the images, and how they are split.
 OF_BASE = ("data", "seed", "test", "image_size", "skip_bad", "augment")
+OF_OWN = ("mean", "std", "base_weights")  # what only networks of the user's own are given
 OF_THE_DEVICE = ("latency", "memory", "size")  # limits that say nothing on another
 EPISODES = {"quick": 60, "standard": 200, "thorough": 800}
 MEASURED, ROUNDS = 5, 4
@@ -43,56 +46,54 @@ def compression(folder: Path, asked: Mapping[str, Any], also: Sequence[str] = ()
     base's own figures, such as ``"50%"``; what depends on the device only where the device is the base's.
     Raises :class:`FolderError` where there is no finished design, and :class:`SettingsError`.
     """
-    base = Design.load(folder)
+    Design.load(folder)
     made = merge(read_toml(folder / "design.toml"), {})
     if len(made) != 1:
         raise FolderError(f"{folder} is of several devices; name the folder of one of them inside it")
-    own = {name: getattr(made[0], name) for name in ("device", *OF_BASE, *also)}
-    values = {**own, **asked}
-    for name, figure in LIMITS.items():
-        text = values.get(name)
-        if isinstance(text, str) and text.strip().endswith("%"):
-            if name in OF_THE_DEVICE and values["device"] != made[0].device:
-                raise SettingsError(
-                    f"{name} {text} would be of what the base takes on {made[0].device}; on "
-                    f"{values['device']} give it in units"
-                )
-            values[name] = share_of(text, name) * float(base.result[figure])
+    mine = sorted({*OF_BASE, *OF_OWN} & set(asked))
+    if mine:
+        raise SettingsError(f"{folder} is a design, which brings its own {', '.join(mine)}; leave that out")
+    values = {**{name: getattr(made[0], name) for name in ("device", *OF_BASE, *also)}, **asked}
+    for name in OF_THE_DEVICE:
+        if is_share(values.get(name)) and values["device"] != made[0].device:
+            raise SettingsError(
+                f"{name} {values[name]} would be of what the base takes on {made[0].device}; on "
+                f"{values['device']} give it in units"
+            )
     return Settings.from_mapping({**values, "base": str(folder)})
 
 
-def share_of(text: str, name: str) -> float:
-    """Read ``"50%"`` as 0.5. Raises :class:`SettingsError`."""
-    try:
-        share = float(text.strip().removesuffix("%")) / 100
-    except ValueError:
-        share = 0.0
-    if not 0 < share <= 1:
-        raise SettingsError(f"{name} in percent is over 0% and up to 100% of the base's; got {text!r:.100}")
-    return share
+def own_compression(base: str, data: str | None, asked: Mapping[str, Any]) -> Settings:
+    """Return the settings of a compression of a network of the user's own; ``base`` is what it is called.
+
+    Limits may be shares of its own figures, such as ``"50%"``, which are found out on the device. Images are
+    normalised by nothing where ``asked`` has no ``mean`` and ``std``. Raises :class:`SettingsError`.
+    """
+    if data is None:
+        raise SettingsError(
+            "a network of your own needs images to be trained on and measured by: "
+            f"netsmith compress {base} DATA"
+        )
+    return Settings.from_mapping({"mean": 0.0, "std": 1.0, **asked, "data": data, "base": base})
 
 
 def compressed_design(work: Work) -> None:
     """Everything from the base to the result."""
-    base = base_of(work)
     work.read_images()
-    work.set_threads(base.network.plan)
+    work.progress.stage("Reading the network")
+    base = base_of(work)
+    work.set_threads(base.plan or base.module)
     work.progress.stage("Finding channels that go together")
     pruning = Pruning(work, base)
     work.once("space", lambda: {"id": pruning.space.id, "width": 1.0, "count": str(pruning.space.count())})
     for name, reason in pruning.channels.untouched.items():
         work.progress.say(f"'{name}' keeps its channels: {reason}")
     ranked, measured = _choose(pruning)
-    best, reasons = train_best(work, ranked, measured, pruning.space.plan, pruning.start, pruning.teacher)
-    networks = [best, *_beside(pruning, base)]
+    best, reasons = train_best(work, ranked, measured, pruning.plan, pruning.start, pruning.teacher)
+    networks = [best, *_beside(pruning)]
     work.progress.stage("Measuring everything")
-    conclude(work, pruning.space, 1.0, None, networks, reasons)
-
-
-def base_of(work: Work) -> Design:
-    """Return the finished design that the settings name as the base."""
-    assert work.settings.base is not None
-    return Design.load(work.settings.base)
+    assert best.arch is not None
+    conclude(work, pruning.space, 1.0, None, networks, reasons, pruning.layers(best.arch))
 
 
 def _choose(pruning: Pruning) -> tuple[list[Trial], list[Trial]]:
@@ -196,32 +197,22 @@ def _used(pruning: Pruning, trial: Trial) -> float:
     return max(trial.figures[name] / limit for name, limit in limits.items() if name in trial.figures)
 
 
-def _beside(pruning: Pruning, base: Design) -> list[Finished]:
+def _beside(pruning: Pruning) -> list[Finished]:
     """Return the base as it was, and what it is pruned everywhere alike and trained as long, if asked for."""
     work = pruning.work
     asked = work.settings
     if asked.baselines == "none":
         return []
-    whole = Finished(
-        name="base",
-        kind="base",
-        plan=base.network.plan,
-        arch=None,
-        module=base.network,
-        model=export_network(work, base.network, "base"),
-        validation_accuracy=base.result["validation_accuracy"],
-        train_seconds=base.result["train_seconds"],
-    )
     others = [] if asked.way.strategy == "uniform" else ["uniform"]
     if asked.baselines == "full":
         others += [name for name in DIRECT if name not in (asked.way.strategy, "uniform")]
-    return [whole, *(_trained(pruning, name) for name in others)]
+    return [whole(work, pruning.base), *(_trained(pruning, name) for name in others)]
 
 
 def _trained(pruning: Pruning, name: str) -> Finished:
     work = pruning.work
     work.progress.stage(f"Baseline {name}")
     arch = pruning.space.nearest(DIRECT[name](pruning, 1.0))
-    plan = pruning.space.plan(arch)
-    recipe, start = training_recipe(work, plan), pruning.start(arch)
+    plan, start = pruning.plan(arch), pruning.start(arch)
+    recipe = training_recipe(work, plan or start)
     return finish(work, name, name, plan, recipe, arch=arch, start=start, teacher=pruning.teacher)

@@ -17,6 +17,7 @@ from netsmith.pipeline.finish import Finished, broken_limits, input_description,
 from netsmith.pipeline.tabled import TableDevice
 from netsmith.pipeline.work import Work
 from netsmith.plan import Plan
+from netsmith.spaces.pruned import WidthSpace
 from netsmith.spaces.space import BuildableSpace
 from netsmith.trial import Trial
 
@@ -27,17 +28,18 @@ NOTABLE_LOSS = 0.01
 
 def conclude(
     work: Work,
-    space: BuildableSpace,
+    space: BuildableSpace | WidthSpace,
     width: float,
     model: LatencyModel | None,
     networks: list[Finished],
     reasons: list[str],
+    layers: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Measure all networks in one run, read the test part, and write the files of the answer.
 
     The design's latency is by the samples of this run and of those that verified it after its training. One
     that seems over the limit is measured again, and all count, as then: what disturbed the machine may pass.
-    ``model`` predicts latencies, where the design had use for one.
+    ``model`` predicts latencies, where the design had use for one; ``layers`` tell what each layer lost.
     """
     models = {network.name: network.model for network in networks}
     latencies = work.bench.time_files(models, limit_s=FINAL_LIMIT_S)
@@ -61,13 +63,13 @@ def conclude(
         "command": work.journal.all("started")[0]["command"],
         "warnings": [record["text"] for record in work.journal.all("warning")],
     }
-    write_answer(work, space, model, design, result)
+    write_answer(work, space, model, design, result, layers)
     work.journal.write("result", digest=design.arch.digest if design.arch else "")
 
 
 def answer_of(
     work: Work,
-    space: BuildableSpace,
+    space: BuildableSpace | WidthSpace,
     width: float,
     network: Finished,
     latency: Latency,
@@ -118,21 +120,23 @@ def answer_of(
 
 def write_answer(
     work: Work,
-    space: BuildableSpace,
+    space: BuildableSpace | WidthSpace,
     model: LatencyModel | None,
     design: Finished,
     result: Mapping[str, Any],
+    layers: Sequence[Mapping[str, Any]] = (),
     place: str = ".",
 ) -> None:
     """Write the network, what describes it, and last the result, whose presence says that all is there.
 
     ``place`` is a folder inside that of the design.
     """
-    splits, folder = work.splits, work.folder
+    splits, folder, plan = work.splits, work.folder, design.plan
     described = {
         "arch": None if design.arch is None else design.arch.to_dict(),
-        "plan": design.plan.to_list(),
-        "latency_ms": [] if model is None else list(model.shares(design.plan)),
+        "plan": [] if plan is None else plan.to_list(),
+        "latency_ms": [] if model is None or plan is None else list(model.shares(plan)),
+        "layers": [dict(layer) for layer in layers],
         "edges": [[block.key for block in options] for options in getattr(space, "edges", ())],
         "input_shape": list(splits.input_shape),
         "mean": list(splits.mean),
@@ -148,11 +152,11 @@ def write_answer(
     folder.write_json(f"{place}/result.json", result)
 
 
-def _predicted(model: LatencyModel | None, plan: Plan) -> float | None:
-    return None if model is None else model.try_predict(plan)
+def _predicted(model: LatencyModel | None, plan: Plan | None) -> float | None:
+    return None if model is None or plan is None else model.try_predict(plan)
 
 
-def _front(work: Work, space: BuildableSpace) -> list[dict[str, Any]]:
+def _front(work: Work, space: BuildableSpace | WidthSpace) -> list[dict[str, Any]]:
     """The measured trials that nothing measured beats in every objective and latency, fastest first."""
     records = work.journal.all("trial", stage="measure")
     trials = list({r["digest"]: Trial.from_dict(r["trial"]) for r in records}.values())
@@ -168,7 +172,7 @@ def _front(work: Work, space: BuildableSpace) -> list[dict[str, Any]]:
             "validation_accuracy": 1 - trial.figures["error"],
             "figures": dict(trial.figures),
             "reason": trial.reason,
-            "plan": space.plan(trial.arch).to_list(),
+            "plan": [] if isinstance(space, WidthSpace) else space.plan(trial.arch).to_list(),
         }
         for trial in sorted((trials[i] for i in kept), key=lambda t: t.figures["latency_ms"])
     ]

@@ -11,7 +11,6 @@ from torch import nn
 from netsmith.arch import Arch
 from netsmith.budget import Budget
 from netsmith.devices.measure import Latency
-from netsmith.nn.network import Network
 from netsmith.pipeline.finish import Finished, broken_limits, finish, training_recipe
 from netsmith.pipeline.work import Work
 from netsmith.plan import Plan
@@ -24,8 +23,8 @@ def train_best(
     work: Work,
     ranked: Sequence[Trial],
     measured: Sequence[Trial],
-    plan_of: Callable[[Arch], Plan],
-    start_of: Callable[[Arch], Network | None],
+    plan_of: Callable[[Arch], Plan | None],
+    start_of: Callable[[Arch], nn.Module | None],
     teacher: nn.Module | None = None,
 ) -> tuple[Finished, list[str]]:
     """Train the best of ``ranked`` that keeps the budget after training too; say what is broken if none does.
@@ -44,9 +43,10 @@ def train_best(
     for attempt, trial in enumerate(ranked[:ATTEMPTS]):
         name = "design" if attempt == 0 else f"design-{attempt + 1}"
         work.progress.stage("Training the network" if attempt == 0 else "Training the next best")
-        plan = plan_of(trial.arch)
-        recipe = training_recipe(work, plan)
-        start = start_of(trial.arch)
+        plan, start = plan_of(trial.arch), start_of(trial.arch)
+        what = start if plan is None else plan
+        assert what is not None  # one without a plan starts from what is left of its base
+        recipe = training_recipe(work, what)
         network = finish(work, name, "design", plan, recipe, arch=trial.arch, start=start, teacher=teacher)
         record = work.once("verified", partial(verify, work, network, work.budget), name=name)
         if not record["broken"] or attempt == len(ranked[:ATTEMPTS]) - 1:

@@ -16,6 +16,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from netsmith.latency.model import LatencyModel
 from netsmith.latency.profile import profile
 from netsmith.nn.runtime import keep_memory
@@ -40,21 +42,29 @@ from netsmith.spaces.mobilenetv2 import mobilenetv2
 from netsmith.supernet.search import ProxylessSearch
 
 
-def run(settings: Settings, out: Path, *, source: Any = None, progress: Progress | None = None) -> Design:
+def run(
+    settings: Settings,
+    out: Path,
+    *,
+    source: Any = None,
+    module: nn.Module | None = None,
+    progress: Progress | None = None,
+) -> Design:
     """Do the whole job in the folder ``out``, or go on with it there, and return the answer.
 
-    ``source`` is a PyTorch dataset to use in place of what ``settings.data`` names. Raises
+    ``source`` is a PyTorch dataset to use in place of what ``settings.data`` names; ``module`` is the network
+    of the user's own that ``settings.base`` names, which nothing else makes. Raises
     :class:`netsmith.errors.NetsmithError` where something must be mended; the folder then stays as it
     is, and the same call goes on.
     """
     keep_memory()
     with DesignFolder(out, settings) as folder:
-        work = Work(folder, settings.data if source is None else source, progress or Silent())
+        work = Work(folder, settings.data if source is None else source, progress or Silent(), module)
         if folder.journal.last("result") is None:
             begin(work, [settings], out)
             _design(work)
         write_report(out)
-    return Design.load(out)
+    return Design.load(out, module)
 
 
 def begin(work: Work, asked: Sequence[Settings], out: Path) -> None:
@@ -105,7 +115,7 @@ def answer(quest: Quest, search: ProxylessSearch, number: int = 0) -> None:
     chooser = Chooser(quest, search, number)
     ranked = chooser.choose()
     best, reasons = train_best(work, ranked, chooser.measured(), quest.space.plan, chooser.start)
-    networks = [best, *baselines(work, chooser, training_recipe(work, best.plan))]
+    networks = [best, *baselines(work, chooser, training_recipe(work, best.plan or best.module))]
     work.progress.stage("Measuring everything")
     conclude(work, quest.space, quest.reach.width, quest.model, networks, reasons)
 
@@ -159,22 +169,21 @@ def _profile(work: Work, space: ChainSpace) -> LatencyModel:
 def command_of(asked: Sequence[Settings], out: Path) -> str:
     """Return the command that repeats a design, or the designs for several devices."""
     values = joined(asked)
-    parts = ["netsmith", "design", values.pop("data")]
+    parts = ["netsmith", "design", values["data"]]
     if asked[0].base is not None:
-        parts = ["netsmith", "compress", values.pop("base")]
-        values = {k: v for k, v in values.items() if k not in OF_BASE}
+        parts = ["netsmith", "compress", values.pop("base"), *([values["data"]] if asked[0].own else [])]
+        values = values if asked[0].own else {k: v for k, v in values.items() if k not in OF_BASE}
     for field in fields(Settings):
         value = values.get(field.name, field.default)
         if field.name == "data" or value == field.default:
             continue
         if field.name == "stages":  # no option holds them: design.toml does
             return shlex.join(["netsmith", "design", "--config", str(out / "design.toml"), "--out", str(out)])
-        option = f"--{field.name.replace('_', '-')}"
+        option = f"--{field.name.removeprefix('base_').replace('_', '-')}"
+        if isinstance(value, tuple):
+            value = ",".join(map(repr, value))
         for each in value if isinstance(value, list) else [value]:
-            if each is False:
-                parts.append(f"--no-{option.removeprefix('--')}")
-            else:
-                parts += [option] if each is True else [option, str(each)]
+            parts += [option] if each is True else [option, str(each)]
     return shlex.join([*parts, "--out", str(out)])
 
 

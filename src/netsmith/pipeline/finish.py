@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from netsmith.arch import Arch
 from netsmith.budget import Budget
@@ -18,7 +19,7 @@ from netsmith.compress.weights import Sparse, Sparsity
 from netsmith.data import batch_generator, mix
 from netsmith.devices.device import Device
 from netsmith.devices.measure import Latency
-from netsmith.nn.count import count_plan
+from netsmith.nn.count import Counts, count, count_plan
 from netsmith.nn.network import Network
 from netsmith.nn.preprocess import Normalize
 from netsmith.pipeline.networks import spread, test_exported, worst_difference
@@ -29,44 +30,56 @@ from netsmith.train import EpochFigures, Recipe, TrainResult, evaluate, fit_reci
 
 # Trained weights take the full learning rate at once, but for the few steps that momentum needs.
 WARM_START_EPOCHS = 0.05
+# What is left of the learning rate for a network without batch norms, such as one that was exported once and
+# has them folded into its weights: nothing else holds back a step that is too long.
+WITHOUT_NORMS = 0.2
 CALIBRATION_IMAGES = 256  # of the training part: what the ranges of an int8 file's activations are set by
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A trained network of a design with its exported file; ``module`` takes normalised images."""
+    """A trained network of a design with its exported file; ``module`` takes normalised images.
+
+    ``plan`` is None of what is left of a network of the user's own.
+    """
 
     name: str
     kind: str
-    plan: Plan
+    plan: Plan | None
     arch: Arch | None
-    module: Network
+    module: nn.Module
+    counts: Counts
     model: bytes
     validation_accuracy: float
     train_seconds: float
 
 
-def training_recipe(work: Work, plan: Plan) -> Recipe:
+def training_recipe(work: Work, network: Plan | nn.Module) -> Recipe:
     """Return the recipe of the design's training, which its baselines share."""
-    macs = count_plan(plan).macs
+    macs = counts_of(work, network).macs
     return fit_recipe(len(work.splits.train), macs, work.settings.budget, epochs=work.settings.epochs)
+
+
+def counts_of(work: Work, network: Plan | nn.Module) -> Counts:
+    """Count the network of a plan, or a module for the images of ``work``."""
+    return count_plan(network) if isinstance(network, Plan) else count(network, work.splits.input_shape)
 
 
 def finish(
     work: Work,
     name: str,
     kind: str,
-    plan: Plan,
+    plan: Plan | None,
     recipe: Recipe,
     *,
     arch: Arch | None,
-    start: Network | None,
+    start: nn.Module | None,
     teacher: nn.Module | None = None,
 ) -> Finished:
-    """Train ``plan`` from ``start``'s weights (from scratch where None), and export it.
+    """Train ``plan`` from ``start``'s weights, or from scratch where None, and export it.
 
-    Where there is a ``teacher``, it learns from that one's outputs too. A training that was killed goes on
-    from its checkpoint.
+    A network without a plan is the module ``start`` itself. Where there is a ``teacher``, it learns from that
+    one's outputs too. A training that was killed goes on from its checkpoint.
     """
     module, outcome = train_network(work, name, plan, recipe, start=start, teacher=teacher)
     return Finished(
@@ -75,6 +88,7 @@ def finish(
         plan=plan,
         arch=arch,
         module=module,
+        counts=counts_of(work, module if plan is None else plan),
         model=export_network(work, module, name),
         validation_accuracy=outcome.last.accuracy,
         train_seconds=outcome.seconds,
@@ -84,25 +98,19 @@ def finish(
 def train_network(
     work: Work,
     name: str,
-    plan: Plan,
+    plan: Plan | None,
     recipe: Recipe,
     *,
-    start: Network | None,
+    start: nn.Module | None,
     teacher: nn.Module | None = None,
     sparsity: Sparsity | None = None,
-) -> tuple[Network, TrainResult]:
+) -> tuple[nn.Module, TrainResult]:
     """Train ``plan`` from ``start``'s weights, which it changes, or from scratch; return it on the processor.
 
     Where there is a ``teacher``, it learns from that one's outputs too. Weights go meanwhile as ``sparsity``
     says, and are zeros in the end. A training that was killed goes on from its checkpoint.
     """
-    if start is None:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(work.settings.seed)
-            module = Network(plan)
-    else:
-        module = start
-        recipe = replace(recipe, warmup_epochs=min(recipe.warmup_epochs, WARM_START_EPOCHS))
+    module, recipe = _begun(work, plan, start, recipe)
     sparse = None if sparsity is None else Sparse(module, sparsity)
     splits = work.splits
     policy = work.policy(recipe.passes(len(splits.train)))
@@ -147,7 +155,23 @@ def _note(work: Work, name: str, written: set[int], figures: EpochFigures) -> No
     work.progress.update(figures.epoch, figures.epochs, note)
 
 
-def deployable(work: Work, module: Network) -> nn.Sequential:
+def _begun(
+    work: Work, plan: Plan | None, start: nn.Module | None, recipe: Recipe
+) -> tuple[nn.Module, Recipe]:
+    """The module to train, and the recipe that suits where it begins."""
+    if start is None:
+        if plan is None:
+            raise AssertionError("a network has a plan or weights to start from")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(work.settings.seed)
+            return Network(plan), recipe
+    recipe = replace(recipe, warmup_epochs=min(recipe.warmup_epochs, WARM_START_EPOCHS))
+    if not any(isinstance(layer, _BatchNorm) for layer in start.modules()):
+        recipe = replace(recipe, lr=recipe.lr * WITHOUT_NORMS, grad_clip=1.0)
+    return start, recipe
+
+
+def deployable(work: Work, module: nn.Module) -> nn.Sequential:
     """Return the module with its preprocessing: pixels 0..255 (N, C, H, W) to logits (N, classes)."""
     return nn.Sequential(Normalize(work.splits.mean, work.splits.std), module).eval()
 
@@ -161,7 +185,7 @@ def report_figures(
     test = work.loader(splits.test, EVALUATION_BATCH, shuffle=False)
     exported = test_exported(device, network.model, splits.test)
     used = device.footprint(network.model)
-    counts = count_plan(network.plan)
+    counts = network.counts
     return {
         "kind": network.kind,
         "arch": None if network.arch is None else network.arch.to_dict(),
@@ -189,7 +213,7 @@ def broken_limits(budget: Budget, figures: Mapping[str, Any]) -> str:
     return budget.broken({name: figures[name] for name in budget.limits() if figures.get(name) is not None})
 
 
-def export_network(work: Work, module: Network, name: str, device: Device | None = None) -> bytes:
+def export_network(work: Work, module: nn.Module, name: str, device: Device | None = None) -> bytes:
     """Export for ``device``, or that of ``work``, with what a user of the file must know inside it."""
     splits = work.splits
     device = work.bench.device if device is None else device

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from torch import nn
 
 from netsmith.arch import Arch
 from netsmith.budget import Budget
 from netsmith.devices.measure import Latency
 from netsmith.errors import BudgetError, FolderError
 from netsmith.latency.model import LatencyModel
-from netsmith.nn.network import Network
 from netsmith.nn.runtime import keep_memory
 from netsmith.pipeline.answer import Design
-from netsmith.pipeline.compressed import base_of
+from netsmith.pipeline.base import base_of
 from netsmith.pipeline.conclude import answer_of, write_answer
 from netsmith.pipeline.deliver import verify
 from netsmith.pipeline.design import quest_of
@@ -25,7 +27,9 @@ from netsmith.pipeline.pruning import Pruning
 from netsmith.pipeline.seek import run_search
 from netsmith.pipeline.settings import Settings, merge, read_toml
 from netsmith.pipeline.work import Work
+from netsmith.plan import Plan
 from netsmith.report import write_report
+from netsmith.spaces.pruned import WidthSpace
 from netsmith.spaces.space import BuildableSpace
 from netsmith.trial import Trial
 
@@ -55,35 +59,50 @@ def pick(
     return Design.load(folder / place)
 
 
+class _Searched(NamedTuple):
+    """What a finished search knows of one of its archs: ``start`` and ``teacher`` where it has them."""
+
+    space: BuildableSpace | WidthSpace
+    width: float
+    model: LatencyModel | None
+    plan: Plan | None
+    start: nn.Module | None = None
+    teacher: nn.Module | None = None
+    layers: Sequence[Mapping[str, Any]] = ()
+
+
 def _train(work: Work, trial: Trial, budget: Budget, place: str) -> None:
     """Train and measure one trial, and write it as an answer to ``place`` in the design's folder."""
     work.read_images()
-    space, width, model, start, teacher = _searched(work, trial.arch)
-    name, plan = f"pick-{trial.arch.digest[:8]}", space.plan(trial.arch)
+    found, name = _searched(work, trial.arch), f"pick-{trial.arch.digest[:8]}"
     work.progress.stage(f"Training {trial.arch.digest[:8]}")
-    recipe = training_recipe(work, plan)
-    network = finish(work, name, "pick", plan, recipe, arch=trial.arch, start=start, teacher=teacher)
+    what = found.plan or found.start
+    assert what is not None
+    network = finish(
+        work, name, "pick", found.plan, training_recipe(work, what),
+        arch=trial.arch, start=found.start, teacher=found.teacher,
+    )  # fmt: skip
     work.progress.stage("Measuring it")
     verified = work.once("verified", partial(verify, work, network, budget), name=name)
     latency = Latency.from_dict(verified["latency"])
-    answer = answer_of(work, space, width, network, latency, model, budget)
+    answer = answer_of(work, found.space, found.width, network, latency, found.model, budget)
     (work.folder.path / place).mkdir(parents=True, exist_ok=True)
-    write_answer(work, space, model, network, answer, place)
+    write_answer(work, found.space, found.model, network, answer, found.layers, place)
 
 
-def _searched(
-    work: Work, arch: Arch
-) -> tuple[BuildableSpace, float, LatencyModel | None, Network | None, Network | None]:
-    """Return the design's space, its width, what predicts latencies, what to start from, and the teacher."""
+def _searched(work: Work, arch: Arch) -> _Searched:
+    """Return the design's space, its width, what predicts latencies, and what to start from."""
     if work.settings.way.judge == "training":
         width = work.once("width", dict)["width"]
-        return work.buildable(width), width, None, None, None
+        space = work.buildable(width)
+        return _Searched(space, width, None, space.plan(arch))
     if work.settings.way.judge == "inherited":
         pruning = Pruning(work, base_of(work))
-        return pruning.space, 1.0, None, pruning.start(arch), pruning.teacher
+        plan, left = pruning.plan(arch), pruning.start(arch)
+        return _Searched(pruning.space, 1.0, None, plan, left, pruning.teacher, pruning.layers(arch))
     quest = quest_of(work)
     start = run_search([quest]).extract(arch) if work.settings.start == "supernet" else None
-    return quest.space, quest.reach.width, quest.model, start, None
+    return _Searched(quest.space, quest.reach.width, quest.model, quest.space.plan(arch), start)
 
 
 def _asked_for(design: Design, budget: Budget, digest: str) -> Trial:

@@ -9,21 +9,25 @@ from functools import cached_property, partial
 from random import Random
 from typing import Any
 
+from torch import nn
+
 from netsmith.arch import Arch
 from netsmith.compress.allocation import Choices, drawn, kept_of, uniform
+from netsmith.compress.channels import Channels
 from netsmith.compress.dependencies import channels_of
 from netsmith.compress.importance import Scores, magnitude, taylor
 from netsmith.compress.planned import pruned_network, pruned_space
+from netsmith.compress.slicing import pruned
 from netsmith.devices.device import WEIGHT_BYTES
-from netsmith.errors import FolderError, SettingsError
-from netsmith.journal import read
+from netsmith.errors import CompressionError, SettingsError
 from netsmith.latency.layers import LayerModel, fit_layers
-from netsmith.nn.count import count_plan
 from netsmith.nn.network import Network
-from netsmith.pipeline.answer import Design
-from netsmith.pipeline.finish import deployable, export_network
+from netsmith.pipeline.base import Base
+from netsmith.pipeline.finish import counts_of, deployable, export_network
 from netsmith.pipeline.reach import activation_bytes
 from netsmith.pipeline.work import EVALUATION_BATCH, Work
+from netsmith.plan import Plan
+from netsmith.spaces.pruned import Narrowing, PrunedSpace, WidthSpace
 from netsmith.train import evaluate, recalibrate
 
 CALIBRATION_BATCHES, SCORED_BATCHES = 4, 8
@@ -42,12 +46,13 @@ class Pruning:
     settings where none are given.
     """
 
-    def __init__(self, work: Work, base: Design, limits: Mapping[str, float] | None = None) -> None:
-        self.work, self.network = work, base.network
-        check_images(work, base)
+    def __init__(self, work: Work, base: Base, limits: Mapping[str, float] | None = None) -> None:
+        self.work, self.base, self.network = work, base, base.module
         found = channels_of(self.network, work.splits.input_shape)
-        widths = Choices(found).of
-        self.space = pruned_space(self.network.plan, found, widths)
+        if not found.groups:
+            why = "; ".join(f"'{name}': {reason}" for name, reason in found.untouched.items())
+            raise CompressionError(f"no channel of this network can be taken out. {why:.1000}")
+        self.space = self._space_of(found)
         names = {group.name for group in self.space.groups}
         self.channels = replace(found, groups=tuple(g for g in found.groups if g.name in names))
         self.choices = Choices(self.channels)
@@ -62,7 +67,7 @@ class Pruning:
     def cost(self, widths: Mapping[str, int]) -> float:
         """Return the greatest share of a limit that the network nearest to these widths uses up."""
         widths = self.space.widths(self.space.nearest(widths))
-        macs, params = self.channels.macs(widths), self.channels.params(widths)
+        macs, params = self._besides + self.channels.macs(widths), self.channels.params(widths)
         figures: dict[str, float] = {"macs": macs, "params": params}
         if "size_bytes" in self.limits:
             figures["size_bytes"] = self._overhead + self._each * params
@@ -76,7 +81,7 @@ class Pruning:
 
     def known(self, arch: Arch) -> dict[str, float]:
         """Return what is known of an arch without its accuracy and without measuring it."""
-        counts = count_plan(self.space.plan(arch))
+        counts = counts_of(self.work, self.plan(arch) or self.start(arch))
         precision = self.work.bench.device.precision
         figures = {
             "macs": float(counts.macs),
@@ -88,13 +93,36 @@ class Pruning:
             figures["latency_ms_predicted"] = self.predicted_ms(self.space.widths(arch))
         return figures
 
-    def start(self, arch: Arch) -> Network:
+    def plan(self, arch: Arch) -> Plan | None:
+        """Return the blocks of what is left, where the base has a plan."""
+        return None if isinstance(self.space, WidthSpace) else self.space.plan(arch)
+
+    def start(self, arch: Arch) -> nn.Module:
         """Return what is left of the base: its weights, without training, with its own batch statistics."""
         kept = kept_of(self.channels, self.magnitude, self.space.widths(arch))
-        return pruned_network(self.network, self.space.plan(arch), self.channels, kept)
+        plan = self.plan(arch)
+        if plan is None or not isinstance(self.network, Network):
+            return pruned(self.network, self.channels, kept).eval()
+        return pruned_network(self.network, plan, self.channels, kept)
+
+    def layers(self, arch: Arch) -> list[dict[str, Any]]:
+        """Return what each layer had and what is left of it, in the order in which they run."""
+        pairs = zip(self.channels.layers, self.channels.shapes(self.space.widths(arch)), strict=True)
+        return [
+            {
+                "name": before.name,
+                "kernel": list(before.kernel),
+                "depthwise": before.depthwise,
+                "inputs": [before.in_channels, after.in_channels],
+                "outputs": [before.out_channels, after.out_channels],
+                "macs": [before.macs, after.macs],
+                "untouched": self.channels.untouched.get(before.name, ""),
+            }
+            for before, after in pairs
+        ]
 
     @property
-    def teacher(self) -> Network | None:
+    def teacher(self) -> nn.Module | None:
         """The base, where what is left of it is to learn from its outputs."""
         return self.network if self.work.settings.teacher else None
 
@@ -127,6 +155,18 @@ class Pruning:
         loader = self.work.loader(self.work.splits.train, EVALUATION_BATCH, salt=6)
         batches = (batch for _, batch in zip(range(SCORED_BATCHES), loader.epoch(0), strict=False))
         return taylor(self.network, self.channels, batches)
+
+    def _space_of(self, found: Channels) -> PrunedSpace | WidthSpace:
+        widths = Choices(found).of
+        if self.base.plan is not None:
+            return pruned_space(self.base.plan, found, widths)
+        groups = tuple(Narrowing(group.name, tuple(widths[group.name])) for group in found.groups)
+        return WidthSpace(self.base.digest, groups)
+
+    @cached_property
+    def _besides(self) -> int:
+        """Multiply-adds that are neither of a convolution nor of a linear layer."""
+        return max(0, counts_of(self.work, self.base.plan or self.network).macs - self.channels.macs({}))
 
     @property
     def _each(self) -> int:
@@ -202,13 +242,3 @@ class Pruning:
     @cached_property
     def _calibration(self) -> Any:
         return self.work.loader(self.work.splits.train, EVALUATION_BATCH, salt=3)
-
-
-def check_images(work: Work, base: Design) -> None:
-    """Refuse other images than the base's: its test part would be among what it was trained on."""
-    digests = [event["digest"] for event in read(base.folder / "journal") if event["event"] == "data"]
-    if digests[-1:] != [work.splits.digest]:
-        raise FolderError(
-            f"the images of '{work.settings.data}' are not those that {base.folder} was designed for; put "
-            "them back where they were"
-        )

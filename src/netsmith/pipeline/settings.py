@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import re
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
-from netsmith.budget import Budget, read_quantity
+from netsmith.budget import Budget
 from netsmith.errors import SettingsError, nearest
+from netsmith.pipeline.limits import LIMITS, is_share, limits_of, read_limits, share_of
 from netsmith.pipeline.way import WAYS, Way, check_way, way_of
 
 EFFORTS = ("quick", "standard", "thorough")
@@ -25,15 +26,6 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "baselines": ("none", "quick", "full"),
     "augment": ("auto", "none", "light", "standard", "strong"),
 }
-# The limits by the names of their options, and the figure of a network that each bounds.
-LIMITS = {
-    "latency": "latency_ms",
-    "memory": "peak_bytes",
-    "activations": "activation_bytes",
-    "size": "size_bytes",
-    "macs": "macs",
-    "params": "params",
-}
 # What may be asked for beside the error, and the figure of a trial that it is.
 OBJECTIVES = {"error": "error", **LIMITS}
 MAX_TOML_BYTES = 1_000_000
@@ -44,13 +36,16 @@ MOST_WORKERS = 64
 class Settings:
     """Everything that decides a design's answer; the names are those of the options and TOML keys.
 
-    ``latency``, ``memory``, ``activations``, ``size``, ``macs`` and ``params`` are limits, as numbers or as
-    text with a unit (``"0.2ms"``). ``budget`` is how much work may be spent: quick, standard or thorough.
-    ``stages`` replaces the space's layout: rows of ``width``, ``blocks``, ``stride``. ``objectives`` are what
-    a front is of, joined by commas, the error first. ``storage`` is the address of Optuna's store of trials,
-    which ``workers`` designs with the same settings, in folders of their own, may share. ``base`` is the
-    folder of a finished design whose network is to lose channels, in the place of a search among new ones;
-    ``teacher`` says whether what is left of it also learns from its outputs.
+    ``latency``, ``memory``, ``activations``, ``size``, ``macs`` and ``params`` are limits, as numbers, as
+    text with a unit (``"0.2ms"``) or as a share of what a base takes (``"50%"``). ``budget`` is how much work
+    may be spent: quick, standard or thorough. ``stages`` replaces the space's layout: rows of ``width``,
+    ``blocks``, ``stride``. ``objectives`` are what a front is of, joined by commas, the error first.
+    ``storage`` is the address of Optuna's store of trials, which ``workers`` designs with the same settings,
+    in folders of their own, may share. ``base`` is what is to lose channels, in the place of a search among
+    new networks: the folder of a finished design, or a network of the user's own by its name, and the file
+    of its weights (``base_weights``), if it has one. Images of such a network are normalised by ``mean`` and
+    ``std``, one number or one a channel, of pixels as 0..1. ``teacher`` says whether what is left of a base
+    also learns from its outputs.
     """
 
     data: str
@@ -83,7 +78,10 @@ class Settings:
     threads: int | None = None
     epochs: int | None = None
     base: str | None = None
-    teacher: bool = True
+    base_weights: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    teacher: bool = False
 
     def __post_init__(self) -> None:
         for name, allowed in _CHOICES.items():
@@ -114,6 +112,7 @@ class Settings:
                 raise SettingsError(f"{name} is true or false; got {value!r:.100}")
         if not isinstance(self.storage, str | None):
             raise SettingsError(f"storage is an address such as sqlite:///FILE; got {self.storage!r:.100}")
+        self._check_normalisation()
         self.limits()
         self._check_way()
         self._check_objectives()
@@ -131,9 +130,24 @@ class Settings:
             asked = "error,latency" if self.way.of_fronts else "error"
         return tuple(OBJECTIVES[name.strip()] for name in asked.split(","))
 
+    def _check_normalisation(self) -> None:
+        given = [self.mean, self.std]
+        numbers = [value for values in given if isinstance(values, tuple) for value in values]
+        if given == [None, None]:
+            return
+        if () in given or None in given or not all(map(_is_number, numbers)) or min(self.std or (1,)) <= 0:
+            raise SettingsError(
+                "mean and std are one number or one a channel, both given, of pixels as 0..1, std above 0; "
+                f"got mean {self.mean!r:.100} and std {self.std!r:.100}"
+            )
+
     def _check_way(self) -> None:
         if not isinstance(self.base, str | None) or self.base == "":
-            raise SettingsError(f"base is the folder of a finished design; got {self.base!r:.100}")
+            raise SettingsError(f"base is a finished design's folder, or a network; got {self.base!r:.100}")
+        if not isinstance(self.base_weights, str | None) or (self.base_weights and not self.own):
+            raise SettingsError(
+                f"base_weights is a file, of a base of one's own; got {self.base_weights!r:.100}"
+            )
         check_way(self.way, based=self.base is not None)
         if not self.way.keeps_trials and self.storage is not None:
             raise SettingsError(
@@ -141,8 +155,10 @@ class Settings:
             )
         if self.stages is not None and self.way.space != "mbconv":
             raise SettingsError(f"stages are a layout of space 'mbconv'; got space '{self.way.space}'")
-        if self.base is None and not self.teacher:
-            raise SettingsError("teacher is of a design with a base, which has one to learn from")
+        if self.base is None and (self.own or self.shares or self.teacher):
+            raise SettingsError(
+                "mean, std, a teacher and limits in percent are of a design with a base: netsmith compress"
+            )
         if self.base is not None and self.width is not None:
             raise SettingsError("width is of a new network; one with a base has that of the base")
 
@@ -167,9 +183,23 @@ class Settings:
         """Return the folder of a design that was given none: ``runs/`` and the data's name with the seed."""
         return Path("runs") / f"{Path(self.data).resolve().stem or 'design'}-{self.seed}"
 
-    def limits(self) -> Budget:
-        """Return the limits that an answer must keep."""
-        return read_limits({name: getattr(self, name) for name in LIMITS})
+    def limits(self, base: Mapping[str, float] | None = None) -> Budget:
+        """Return the limits that an answer must keep; shares are of the figures of ``base``, where known."""
+        asked = {name: getattr(self, name) for name in LIMITS}
+        shares = {LIMITS[name]: share_of(text, name) for name, text in asked.items() if is_share(text)}
+        limits = read_limits({name: None if is_share(text) else text for name, text in asked.items()})
+        known = {name: share * base[name] for name, share in shares.items() if base and name in base}
+        return replace(limits, **known)
+
+    @property
+    def shares(self) -> list[str]:
+        """The figures whose limit is a share of the base's."""
+        return [figure for name, figure in LIMITS.items() if is_share(getattr(self, name))]
+
+    @property
+    def own(self) -> bool:
+        """Whether the base is a network of the user's own, and no finished design."""
+        return self.mean is not None
 
     def to_toml(self) -> str:
         """Return the settings as a TOML document; :func:`read_toml` reads it back."""
@@ -185,6 +215,9 @@ class Settings:
                     f"unknown setting '{name}'{nearest(name, known)}; known: {', '.join(sorted(known))}"
                 )
         values = dict(values)
+        for name in ("mean", "std"):
+            if values.get(name) is not None:
+                values[name] = read_numbers(values[name], name)
         if values.get("stages") is not None:
             values["stages"] = _read_stages(values["stages"])
         if "data" not in values:
@@ -193,11 +226,6 @@ class Settings:
             return cls(**values)
         except TypeError as error:
             raise SettingsError(f"a setting has a value of the wrong type: {error}") from None
-
-
-def read_limits(asked: Mapping[str, str | float | None]) -> Budget:
-    """Return the budget of limits by the names of their options, as numbers or text with a unit."""
-    return Budget(**{LIMITS[k]: read_quantity(v, LIMITS[k]) for k, v in asked.items() if v is not None})
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -228,7 +256,7 @@ def merge(config: Mapping[str, Any], options: Mapping[str, Any]) -> list[Setting
     if not devices or not all(isinstance(device, str) for device in devices):
         raise SettingsError(f"device names one device, or several in a list of texts; got {devices!r:.100}")
     return [
-        Settings.from_mapping({**values, "device": device, **_limits_of(device, devices, values)})
+        Settings.from_mapping({**values, "device": device, **limits_of(device, devices, values)})
         for device in devices
     ]
 
@@ -250,27 +278,19 @@ def to_toml(asked: Sequence[Settings]) -> str:
     return tomli_w.dumps({k: _plain(v) for k, v in joined(asked).items() if v is not None})
 
 
-def _limits_of(device: str, devices: Sequence[str], values: Mapping[str, Any]) -> dict[str, str]:
-    """The limits in ``values`` that say something for each of ``devices``, as those of one."""
-    names = "|".join(re.escape(name) for name in sorted(devices, key=len, reverse=True))
-    found = {}
-    for limit in LIMITS:
-        text = values.get(limit)
-        if not isinstance(text, str) or "=" not in text:
-            continue
-        if not re.fullmatch(rf"(?:(?:{names})=[^,=]+(?:,(?!$)|$))+", text):
-            raise SettingsError(
-                f"{limit} of several devices is one limit for all, or one for each such as "
-                f"'{','.join(f'{name}=...' for name in devices)}'; got {text!r:.200}"
-            )
-        given = re.findall(rf"({names})=([^,=]+)(?:,|$)", text)
-        if sorted(name for name, _ in given) != sorted(devices):
-            raise SettingsError(
-                f"{limit} says something of {', '.join(name for name, _ in given)}; say it once of each of "
-                f"{', '.join(devices)}"
-            )
-        found[limit] = dict(given)[device]
-    return found
+def read_numbers(value: Any, name: str) -> tuple[float, ...]:
+    """Read a number, several in a list, or text such as ``"0.5,0.4,0.3"``. Raises :class:`SettingsError`."""
+    parts = value.split(",") if isinstance(value, str) else value
+    try:
+        return tuple(map(float, parts if isinstance(parts, list | tuple) else [parts]))
+    except (TypeError, ValueError):
+        raise SettingsError(
+            f"{name} is a number, or one for each channel such as 0.5,0.4,0.3; got {value!r:.100}"
+        ) from None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, float) and math.isfinite(value)
 
 
 def _read_stages(rows: Any) -> tuple[tuple[int, int, int], ...]:

@@ -20,7 +20,7 @@ from netsmith.search.progressive import ProgressiveSearch
 from netsmith.search.random import RandomSearch
 from netsmith.search.searcher import Allowed, Draw, Searcher
 from netsmith.search.surrogate import SurrogateSearch
-from netsmith.spaces.space import BuildableSpace, GrowingSpace
+from netsmith.spaces.space import GrowingSpace, NamedSpace
 from netsmith.trial import Trial
 
 Judge = Callable[[Arch], Trial]
@@ -34,7 +34,7 @@ class Hunt:
     ``trials`` is how many archs will be judged. ``known`` gives the figures of an arch that need no judge.
     """
 
-    space: BuildableSpace
+    space: NamedSpace
     draw: Draw
     allowed: Allowed
     objectives: tuple[str, ...]

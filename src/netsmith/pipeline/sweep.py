@@ -17,6 +17,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 import netsmith
 from netsmith.compress.allocation import knapsack
 from netsmith.compress.weights import share_of_zeros
@@ -32,18 +34,17 @@ from netsmith.errors import (
     MissingExtraError,
     SpaceError,
 )
-from netsmith.nn.count import count_plan
-from netsmith.nn.network import Network
 from netsmith.nn.runtime import keep_memory
+from netsmith.pipeline.base import Base, base_of
 from netsmith.pipeline.calibration import calibrated
-from netsmith.pipeline.compressed import base_of, compression
+from netsmith.pipeline.compressed import compression
 from netsmith.pipeline.finding import finding, fronts
-from netsmith.pipeline.finish import export_network, train_network, training_recipe
+from netsmith.pipeline.finish import counts_of, export_network, train_network, training_recipe
 from netsmith.pipeline.folder import DesignFolder
 from netsmith.pipeline.grid import KINDS, File, Grid, Variant, device_text
 from netsmith.pipeline.networks import test_exported
 from netsmith.pipeline.progress import Progress, Silent
-from netsmith.pipeline.pruning import Pruning, check_images
+from netsmith.pipeline.pruning import Pruning
 from netsmith.pipeline.timing import time_in_turn
 from netsmith.pipeline.work import Work
 from netsmith.plan import Plan
@@ -85,15 +86,13 @@ class Sweep:
 
     def __init__(self, work: Work, grid: Grid) -> None:
         self.work, self.grid = work, grid
-        self.base = base_of(work)
         self.devices: dict[str, Device] = {}
 
     def run(self) -> dict[str, Any]:
         """Do what is missing and return everything, as it stands in ``sweep.json``."""
         work = self.work
         work.read_images()
-        check_images(work, self.base)
-        work.set_threads(self.base.network.plan)
+        work.set_threads(self.base.plan or self.base.module)
         (work.folder.path / "networks").mkdir(exist_ok=True)
         for variant in self.grid.variants:
             self._write_files(variant)
@@ -106,7 +105,10 @@ class Sweep:
             self._latencies(runtime, threads)
         return self._answer()
 
-    # Networks and files
+    @cached_property
+    def base(self) -> Base:
+        """What is swept; its images are read before."""
+        return base_of(self.work)
 
     def _write_files(self, variant: Variant) -> None:
         """Train a variant and write all files of it, where that is not done."""
@@ -128,16 +130,16 @@ class Sweep:
     def _known(self, file: File) -> dict[str, Any] | None:
         return self.work.journal.last("file", file=file.name)
 
-    def _trained(self, variant: Variant) -> tuple[Network, dict[str, Any]]:
+    def _trained(self, variant: Variant) -> tuple[nn.Module, dict[str, Any]]:
         """Return a variant after its training, and its figures that no runtime has a part in."""
         sparsity = variant.sparsity
         plan, start = self._begun(variant)
         # The recipe of the whole network, for all: a smaller one might train longer, and gain by that alone.
-        recipe = training_recipe(self.work, self.base.network.plan)
+        recipe = training_recipe(self.work, self.base.plan or self.base.module)
         network, outcome = train_network(
             self.work, variant.name, plan, recipe, start=start, sparsity=sparsity
         )
-        counts = count_plan(plan)
+        counts = counts_of(self.work, plan or network)
         return network, {
             "reason": "",
             "macs": counts.macs,
@@ -149,22 +151,23 @@ class Sweep:
             "train_seconds": outcome.seconds,
         }
 
-    def _begun(self, variant: Variant) -> tuple[Plan, Network]:
+    def _begun(self, variant: Variant) -> tuple[Plan | None, nn.Module]:
         """What a variant is trained from: the design's network, or what is left of its channels."""
         if not variant.narrower:
-            return self.base.network.plan, copy.deepcopy(self.base.network)
+            return self.base.plan, copy.deepcopy(self.base.module)
         pruning = self._pruning
         arch = pruning.space.nearest(
             knapsack(pruning.choices, pruning.taylor, pruning.cost, 1 - variant.strength)
         )
-        return pruning.space.plan(arch), pruning.start(arch)
+        return pruning.plan(arch), pruning.start(arch)
 
     @cached_property
     def _pruning(self) -> Pruning:
         """The network by its channels; its cost is the share of the multiply-adds that are left."""
-        return Pruning(self.work, self.base, {"macs": float(count_plan(self.base.network.plan).macs)})
+        whole = counts_of(self.work, self.base.plan or self.base.module)
+        return Pruning(self.work, self.base, {"macs": float(whole.macs)})
 
-    def _written(self, file: File, network: Network) -> dict[str, Any]:
+    def _written(self, file: File, network: nn.Module) -> dict[str, Any]:
         """Write a file and test it by its runtime: what is claimed is true of the file itself."""
         try:
             device = parse(device_text(file.runtime, 1, file.precision))  # no file knows its threads
@@ -202,8 +205,6 @@ class Sweep:
         if len(content) != known["size_bytes"]:
             raise FolderError(f"{path} is not the file that this sweep wrote; choose another --out")
         return content
-
-    # What files take
 
     def _device(self, runtime: str, threads: int, precision: Precision) -> Device:
         """Return a device, the same at every start. Raises what is in ``REFUSED``."""
@@ -256,10 +257,8 @@ class Sweep:
             self.work.warn(warning)
         return bench
 
-    # The answer
-
     def _answer(self) -> dict[str, Any]:
-        grid, journal, base = self.grid, self.work.journal, self.base.result
+        grid, journal = self.grid, self.work.journal
         points = list(self._points())
         networks = [
             {"network": v.name, "kind": v.kind, "strength": v.strength, **self._network(v)}
@@ -267,9 +266,9 @@ class Sweep:
         ]
         return {
             "netsmith": netsmith.__version__,
-            "base": str(self.base.folder),
+            "base": self.work.settings.base,
             "data": self.work.settings.data,
-            "base_accuracy": base["accuracy"],
+            "base_accuracy": self.base.figures["accuracy"],
             "test_images": journal.all("data")[-1]["test"],
             "grid": grid.to_dict(),
             "kinds": {kind: KINDS[kind] for kind in grid.kinds},

@@ -147,7 +147,7 @@ def trained_design(work: Work) -> None:
     names = (*work.settings.figures, "latency_ms")  # of equal errors, what is less of the others
     valid = sorted((t for t in trials if t.valid), key=lambda t: [t.figures[name] for name in names])
     best, reasons = train_best(work, valid, trials, space.plan, lambda arch: None)
-    recipe = training_recipe(work, best.plan)
+    recipe = training_recipe(work, best.plan or best.module)
     networks = [best, *mobilenets(work, recipe)]
     if work.settings.way.space == "dense":
         networks += condensenets(work, recipe)

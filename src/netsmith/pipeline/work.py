@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from netsmith.budget import Budget
 from netsmith.data import (
@@ -28,7 +30,7 @@ from netsmith.data import (
 from netsmith.data.sources.dataset import MapDataset
 from netsmith.devices.bench import Bench
 from netsmith.devices.device import parse
-from netsmith.errors import BudgetError, FolderError
+from netsmith.errors import BudgetError, FolderError, SettingsError
 from netsmith.nn.network import Network
 from netsmith.pipeline.calibration import calibrated
 from netsmith.pipeline.database import check_address
@@ -42,7 +44,7 @@ from netsmith.plan import Plan
 from netsmith.spaces.chain import ChainSpace
 from netsmith.spaces.dense import DenseStage, dense
 from netsmith.spaces.mbconv import Stage, mbconv
-from netsmith.spaces.space import BuildableSpace
+from netsmith.spaces.space import BuildableSpace, NamedSpace
 from netsmith.train import fastest_threads, place, trainable_macs
 
 SEARCH_BATCH, EVALUATION_BATCH, SCORING_IMAGES = 64, 256, 4000
@@ -56,10 +58,17 @@ class Work:
     """The open folder of a design with everything that its settings stand for, made when first needed.
 
     ``source`` is what to read images from: the settings' ``data``, or a PyTorch dataset in its place.
+    ``module`` is the base of the design where the settings only name it, for it is its owner's to make.
     """
 
-    def __init__(self, folder: DesignFolder, source: str | MapDataset, progress: Progress) -> None:
-        self.folder, self.source, self.progress = folder, source, progress
+    def __init__(
+        self,
+        folder: DesignFolder,
+        source: str | MapDataset,
+        progress: Progress,
+        module: nn.Module | None = None,
+    ) -> None:
+        self.folder, self.source, self.progress, self.module = folder, source, progress, module
         self.journal = folder.journal
 
     @property
@@ -69,8 +78,9 @@ class Work:
 
     @cached_property
     def budget(self) -> Budget:
-        """The limits to keep."""
-        return self.settings.limits()
+        """The limits to keep. Shares are of the base's figures, which :func:`base_of` wrote down."""
+        base = self.journal.last("base") if self.settings.shares else None
+        return self.settings.limits(None if base is None else base["figures"])
 
     @cached_property
     def aims(self) -> dict[str, float]:
@@ -90,6 +100,10 @@ class Work:
         asked = self.settings
         loaded = load(self.source, image_size=asked.image_size, test=asked.test, skip_bad=asked.skip_bad)
         splits = split(loaded, asked.seed)
+        if asked.mean is not None and asked.std is not None:
+            channels = splits.input_shape[0]
+            mean, std = (_a_channel(values, channels) for values in (asked.mean, asked.std))
+            splits = replace(splits, mean=mean, std=std)
         known = self.journal.last("data")
         if known is None:
             self.journal.write(
@@ -101,6 +115,7 @@ class Work:
                 input_shape=list(splits.input_shape),
                 label_names=list(splits.label_names),
                 digest=splits.digest,
+                drawn_test=loaded.test is None,
                 skipped=[{"path": str(s.path), "reason": s.reason} for s in splits.skipped],
             )
         elif known["digest"] != splits.digest:
@@ -118,15 +133,16 @@ class Work:
             were = "image was" if number == 1 else "images were"
             self.warn(f"{number} {were} skipped; the report lists them")
 
-    def set_threads(self, plan: Plan) -> None:
-        """Train with the threads that were asked for, or that ``plan`` trains fastest with."""
+    def set_threads(self, network: Plan | nn.Module) -> None:
+        """Train with the threads that were asked for, or that a network trains fastest with."""
 
         def choose() -> dict[str, int]:
-            network = place(Network(plan), torch.device("cpu"))
+            made = Network(network) if isinstance(network, Plan) else copy.deepcopy(network)
+            made = place(made, torch.device("cpu")).train()
             x = torch.zeros(SEARCH_BATCH, *self.splits.input_shape).to(memory_format=torch.channels_last)
             most = torch.get_num_threads()
             return {
-                "threads": self.settings.threads or fastest_threads(lambda: network(x).sum().backward(), most)
+                "threads": self.settings.threads or fastest_threads(lambda: made(x).sum().backward(), most)
             }
 
         torch.set_num_threads(self.once("threads", choose)["threads"])
@@ -205,7 +221,7 @@ class Work:
         """Return the stages that the dense space has for the images at hand, at width 1."""
         return dense(self.splits.input_shape, self.splits.classes).stages
 
-    def store(self, objectives: tuple[str, ...], space: BuildableSpace) -> Store:
+    def store(self, objectives: tuple[str, ...], space: NamedSpace) -> Store:
         """Return the store of the trials of ``space``: the settings' own, or a file of the folder.
 
         In a store of its own a design is known by what its trials depend on, so that workers find each other.
@@ -278,3 +294,12 @@ class Work:
         """Tell the user, now and in the report."""
         self.once("warning", dict, text=text)
         self.progress.warn(text)
+
+
+def _a_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    """One number for each channel. Raises :class:`SettingsError`."""
+    if len(values) not in (1, channels):
+        raise SettingsError(
+            f"mean and std are one number or one a channel; the images have {channels}, got {list(values)}"
+        )
+    return values * channels if len(values) == 1 else values

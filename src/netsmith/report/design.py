@@ -8,6 +8,7 @@ from typing import Any
 from netsmith.report import front, networks, page, plots, prediction, story, text
 from netsmith.report.drawing import draw
 from netsmith.report.folder import Folder, number, read_folder
+from netsmith.report.layers import layers
 
 _MOST_SKIPPED = 200
 
@@ -83,6 +84,7 @@ def _context(folder: Folder) -> dict[str, Any]:
         "candidates": networks.candidates(folder),
         "matrix": networks.matrix(folder),
         "drawing": draw(folder),
+        "layers": layers(folder),
         "objectives": [name.rpartition("_")[0] or name for name in folder.result.get("objectives", [])],
         "front_drawings": front.drawings(folder),
         "chosen": next((point.name for point in front.points(folder) if point.chosen), ""),

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 from netsmith.arch import Arch
 from netsmith.errors import SpaceError
@@ -24,17 +24,15 @@ class Narrowing:
 
     name: str
     widths: tuple[int, ...]
-    fields: tuple[Field, ...]
+    fields: tuple[Field, ...] = ()
 
 
-@dataclass(frozen=True)
-class PrunedSpace(ChoiceSpace):
-    """The networks that are left of ``base`` when channels of ``groups`` are taken out.
+class NarrowedSpace(ChoiceSpace):
+    """The networks that are left of one when channels of ``groups`` are taken out of it.
 
     Raises :class:`SpaceError` where there is nothing to take.
     """
 
-    base: Plan
     groups: tuple[Narrowing, ...]
 
     def __post_init__(self) -> None:
@@ -45,12 +43,6 @@ class PrunedSpace(ChoiceSpace):
                 "a pruned space needs groups of channels, each with its widths, ascending; got "
                 f"{[(g.name, g.widths) for g in self.groups]!r:.200}"
             )
-
-    @cached_property
-    def id(self) -> str:
-        """The name with a digest of the base and the widths."""
-        text = json.dumps([self.base.to_list(), [[g.name, g.widths, g.fields] for g in self.groups]])
-        return f"pruned-{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:
@@ -77,13 +69,43 @@ class PrunedSpace(ChoiceSpace):
         return self.arch(tuple(choices))
 
     def widths(self, arch: Arch) -> dict[str, int]:
+        """Return how many channels of every group stay."""
+        self.check(arch)
+        return {g.name: g.widths[choice] for g, choice in zip(self.groups, arch.choices, strict=True)}
+
+
+@dataclass(frozen=True)
+class WidthSpace(NarrowedSpace):
+    """What is left of a network that has no plan; ``network`` tells it from others, such as by a digest."""
+
+    network: str
+    groups: tuple[Narrowing, ...]
+
+    @cached_property
+    def id(self) -> str:
+        """The name with a digest of the network and the widths."""
+        return _id("widths", [self.network, [[g.name, g.widths] for g in self.groups]])
+
+
+@dataclass(frozen=True)
+class PrunedSpace(NarrowedSpace):
+    """What is left of the network of the plan ``base``, as plans."""
+
+    base: Plan
+    groups: tuple[Narrowing, ...]
+
+    @cached_property
+    def id(self) -> str:
+        """The name with a digest of the base and the widths."""
+        return _id("pruned", [self.base.to_list(), [[g.name, g.widths, g.fields] for g in self.groups]])
+
+    def widths(self, arch: Arch) -> dict[str, int]:
         """Return how many channels of every group stay.
 
         A block that expands must not come out as wide inside as what it takes: it would be read as one that
         does not. It keeps the next more channels, or fewer where there are no more.
         """
-        self.check(arch)
-        found = {g.name: g.widths[choice] for g, choice in zip(self.groups, arch.choices, strict=True)}
+        found = super().widths(arch)
         taken = self._taken(found)
         for group in self.groups:
             inside = [i for i, name in group.fields if name == "hidden" and _expands(self.base.blocks[i])]
@@ -113,6 +135,11 @@ class PrunedSpace(ChoiceSpace):
             if block.op == "mbconv" and not _expands(block):
                 hidden = taken[i]
             yield replace(block, in_channels=taken[i], out_channels=given[i], hidden=hidden)
+
+
+def _id(kind: str, definition: list[Any]) -> str:
+    digest = hashlib.blake2b(json.dumps(definition).encode(), digest_size=4).hexdigest()
+    return f"{kind}-{digest}"
 
 
 def _expands(block: Block) -> bool:

@@ -54,12 +54,16 @@ class DecisionSpace(Space, Protocol):
         """Return the arch of a combination; several may be of one."""
 
 
-class BuildableSpace(DecisionSpace, Protocol):
-    """A space whose archs can be built, and not only be looked up."""
+class NamedSpace(DecisionSpace, Protocol):
+    """A space whose decisions have names."""
 
     @property
     def decisions(self) -> Mapping[str, Sequence[str]]:
         """The name of each number of :attr:`Arch.choices`, in their order, and of each of its values."""
+
+
+class BuildableSpace(NamedSpace, Protocol):
+    """A space whose archs can be built, and not only be looked up."""
 
     def plan(self, arch: Arch) -> Plan:
         """Return the blocks that ``arch`` stands for."""
