@@ -17,7 +17,7 @@ def point(
         "network": kind if kind == "whole" else f"{kind}-{strength:g}", "kind": kind, "strength": strength,
         "runtime": "r", "precision": "float32", "threads": 1, "reason": "", "accuracy": accuracy,
         "latency_ms": latency, "latency_ms_interval": [latency * (1 - width), latency * (1 + width)],
-        "size_bytes": 1000, "stored_bytes": 900, "peak_bytes": 5000, **asked,
+        "wide": False, "size_bytes": 1000, "stored_bytes": 900, "peak_bytes": 5000, **asked,
     }  # fmt: skip
 
 
@@ -80,6 +80,17 @@ def test_a_gain_that_noise_could_be_is_not_sure() -> None:
     assert (gains["weights"]["surely_faster"], gains["weights"]["surely_slower"]) == (0, 0)
     gains = finding([point("whole", 1.0), point("weights", 2.0)])["gains"]
     assert gains["weights"]["surely_slower"] == 1
+
+
+def test_a_restless_machine_is_told() -> None:
+    points = [
+        point("whole", 2.0),
+        point("channels", 1.0, wide=True, threads=2),
+        point("whole", 2.0, threads=2),
+    ]
+    last = finding(points)["text"][-1]
+    assert last.startswith("The machine was restless: the latencies of 1 of 3 points, with 2 threads")
+    assert "restless" not in " ".join(finding(points[:1])["text"])
 
 
 def test_points_with_a_reason_are_in_no_ratio_and_no_front() -> None:

@@ -134,8 +134,8 @@ def test_on_the_device_of_known_times_zeros_gain_nothing_and_channels_do(
     assert gains["int8"]["points"] == 2 * 8
     page = (out / "report.html").read_text()
     assert "Every point" in page
-    for sentence in found["finding"]["text"]:
-        assert str(escape(sentence)) in page
+    for paragraph in found["finding"]["text"]:
+        assert str(escape(paragraph)) in page
 
 
 def test_started_again_it_does_nothing_twice(

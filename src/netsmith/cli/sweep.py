@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from netsmith.cli.output import TerminalProgress, milliseconds, print_json, print_table, size
+from netsmith.cli.output import TerminalProgress, print_json, print_table, size
 
 
 def sweep(
@@ -53,28 +53,38 @@ def sweep(
     if json:
         print_json(found)
         return
-    columns = (
-        "network", "runtime", "precision", "threads", "accuracy", "latency", "file", "stored", "memory",
-        "zeros",
-    )  # fmt: skip
-    print_table(columns, [_row(point) for point in found["points"] if not point["reason"]], words=3)
+    for runtime, precision in dict.fromkeys((p["runtime"], p["precision"]) for p in found["points"]):
+        mine = [p for p in found["points"] if (p["runtime"], p["precision"]) == (runtime, precision)]
+        _print(f"{runtime}, {precision}", [p for p in mine if not p["reason"]])
     for reason in dict.fromkeys(p["reason"] for p in found["points"] if p["reason"]):
         without = [p for p in found["points"] if p["reason"] == reason]
         typer.echo(f"{len(without)} points not measured, {_place(without[0])}: {reason}")
-    for sentence in found["finding"]["text"]:
-        typer.echo(sentence)
+    for paragraph in found["finding"]["text"]:
+        typer.echo(f"\n{paragraph}")
     typer.echo(f"report: {place / 'report.html'}")
 
 
-def _row(point: Mapping[str, Any]) -> list[str]:
-    low, high = point["latency_ms_interval"]
-    return [
-        point["network"], point["runtime"], point["precision"], str(point["threads"]),
-        f"{100 * point['accuracy']:.2f} %",
-        f"{'~' if point['wide'] else ''}{milliseconds(point['latency_ms'])} ({low:.4g} to {high:.4g})",
-        size(point["size_bytes"]), size(point["stored_bytes"]), size(point["peak_bytes"]),
-        f"{100 * point['zeros']:.1f} %",
-    ]  # fmt: skip
+def _print(title: str, points: Sequence[Mapping[str, Any]]) -> None:
+    """Print the points of a runtime in a precision: a row for each network, a latency for each of threads."""
+    threads = sorted({p["threads"] for p in points})
+    rows = []
+    for network in dict.fromkeys(p["network"] for p in points):
+        by = {p["threads"]: p for p in points if p["network"] == network}
+        first = next(iter(by.values()))
+        rows.append(
+            [
+                network, f"{100 * first['accuracy']:.2f} %", size(first["size_bytes"]),
+                size(first["stored_bytes"]), size(first["peak_bytes"]),
+                *(_latency(by[count]) if count in by else "-" for count in threads),
+            ]
+        )  # fmt: skip
+    latencies = [f"{count}-thread ms" for count in threads]
+    if rows:
+        print_table(("network", "accuracy", "file", "stored", "memory", *latencies), rows, title)
+
+
+def _latency(point: Mapping[str, Any]) -> str:
+    return f"{'~' if point['wide'] else ''}{point['latency_ms']:.4g}"
 
 
 def _place(point: Mapping[str, Any]) -> str:

@@ -54,7 +54,8 @@ def finding(points: Sequence[Point]) -> dict[str, Any]:
     }
     gains |= {name: gain for name, gain in beside.items() if gain["points"]}
     verdict = _verdict(gains)
-    return {"gains": gains, "verdict": verdict, "text": list(_sentences(gains, verdict, fewest))}
+    text = [*_paragraphs(gains, verdict, fewest), *_doubts(measured)]
+    return {"gains": gains, "verdict": verdict, "text": text}
 
 
 def ratio(whole: Point, other: Point) -> tuple[float, float, float]:
@@ -132,33 +133,51 @@ _NAMES = {
 }
 
 
-def _sentences(gains: Mapping[str, Any], verdict: str, fewest: int) -> Iterator[str]:
-    for name, gain in gains.items():
-        who = _NAMES.get(name, f"More threads than {fewest}")
-        yield (
-            f"{who} made networks {_times(gain['speed_up'])} as fast in the median of {gain['points']} "
-            f"points, from {_times(gain['least'])} to {_times(gain['most'])}: surely faster in "
-            f"{gain['surely_faster']}, surely slower in {gain['surely_slower']}."
-        )
-        if name == "threads":
-            continue
-        yield (
-            f"In the median its files have {_share(gain['size'])} of the bytes as they are and "
-            f"{_share(gain['stored'])} stored (gzip), it takes {_share(gain['memory'])} of the memory, and "
-            f"test accuracy changes by {100 * gain['accuracy_change']:+.1f} points."
-        )
-        best = gain["most_as_accurate"]
-        yield (
-            f"Within {100 * AS_ACCURATE:g} point of the accuracy it is at most {_times(best)} as fast."
-            if best
-            else f"None of its points is within {100 * AS_ACCURATE:g} point of the accuracy."
-        )
+def _paragraphs(gains: Mapping[str, Any], verdict: str, fewest: int) -> Iterator[str]:
+    """The verdict, and a paragraph for each gain."""
     if verdict != "not judged":
         yield (
             "The published finding, that weight pruning rarely pays in time and channel pruning mostly does "
             f"(Turner et al. 2018), is {verdict} on this machine: surely faster, by "
             f"{100 * (SURELY - 1):.0f} % or more, are {_counted(gains, SHARES_OF_WEIGHTS)} points of weight "
             f"pruning and {_counted(gains, ('channels',))} of channel pruning."
+        )
+    for name, gain in gains.items():
+        words = [_speed(_NAMES.get(name, f"More threads than {fewest}"), gain)]
+        if name != "threads":
+            words += [_savings(gain), _at_equal_accuracy(gain)]
+        yield " ".join(words)
+
+
+def _speed(who: str, gain: Mapping[str, Any]) -> str:
+    return (
+        f"{who} made networks {_times(gain['speed_up'])} as fast in the median of {gain['points']} points, "
+        f"from {_times(gain['least'])} to {_times(gain['most'])}: surely faster in "
+        f"{gain['surely_faster']}, surely slower in {gain['surely_slower']}."
+    )
+
+
+def _savings(gain: Mapping[str, Any]) -> str:
+    return (
+        f"In the median files have {_share(gain['size'])} of the bytes as they are and "
+        f"{_share(gain['stored'])} stored (gzip), they take {_share(gain['memory'])} of the memory, and test "
+        f"accuracy changes by {100 * gain['accuracy_change']:+.1f} points."
+    )
+
+
+def _at_equal_accuracy(gain: Mapping[str, Any]) -> str:
+    best, within = gain["most_as_accurate"], f"within {100 * AS_ACCURATE:g} point of the accuracy"
+    return f"At most, {within}, it is {_times(best)} as fast." if best else f"No point is {within}."
+
+
+def _doubts(points: Sequence[Point]) -> Iterator[str]:
+    """What must be known beside the figures."""
+    wide = [p for p in points if p["wide"]]
+    if wide:
+        threads = ", ".join(str(t) for t in sorted({p["threads"] for p in wide}))
+        yield (
+            f"The machine was restless: the latencies of {len(wide)} of {len(points)} points, with {threads} "
+            "threads, stayed wider than 1 %."
         )
 
 

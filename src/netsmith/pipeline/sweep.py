@@ -19,12 +19,10 @@ from typing import Any
 
 from torch import nn
 
-import netsmith
 from netsmith.compress.allocation import knapsack
 from netsmith.compress.weights import share_of_zeros
 from netsmith.devices.bench import Bench
 from netsmith.devices.device import Device, Precision, parse
-from netsmith.devices.measure import Latency
 from netsmith.errors import (
     BudgetError,
     CompressionError,
@@ -38,13 +36,13 @@ from netsmith.nn.runtime import keep_memory
 from netsmith.pipeline.base import Base, base_of
 from netsmith.pipeline.calibration import calibrated
 from netsmith.pipeline.compressed import compression
-from netsmith.pipeline.finding import finding, fronts
 from netsmith.pipeline.finish import counts_of, export_network, train_network, training_recipe
 from netsmith.pipeline.folder import DesignFolder
-from netsmith.pipeline.grid import KINDS, File, Grid, Variant, device_text
+from netsmith.pipeline.grid import File, Grid, Variant, device_text
 from netsmith.pipeline.networks import test_exported
 from netsmith.pipeline.progress import Progress, Silent
 from netsmith.pipeline.pruning import Pruning
+from netsmith.pipeline.swept import answer
 from netsmith.pipeline.timing import time_in_turn
 from netsmith.pipeline.work import Work
 from netsmith.plan import Plan
@@ -101,9 +99,11 @@ class Sweep:
         for count, (file, threads) in enumerate(pairs, 1):
             self._memory(file, threads)
             work.progress.update(count, len(pairs), file.name)
-        for runtime, threads in product(self.grid.runtimes, self.grid.threads):
-            self._latencies(runtime, threads)
-        return self._answer()
+        timed = {
+            (runtime, threads): self._latencies(runtime, threads)
+            for runtime, threads in product(self.grid.runtimes, self.grid.threads)
+        }
+        return answer(work, self.grid, self.base, timed)
 
     @cached_property
     def base(self) -> Base:
@@ -234,7 +234,7 @@ class Sweep:
         return self.work.once("memory", make, file=file.name, threads=threads)
 
     def _latencies(self, runtime: str, threads: int) -> dict[str, Any]:
-        """Time all files of a runtime with so many threads in turn, whatever their precision."""
+        """Time all files of a runtime with so many threads in turn; return latencies by the files' names."""
         files = [
             file
             for file in self._kept_files()
@@ -249,77 +249,12 @@ class Sweep:
 
         # They compare with those of the same moments, so that with one more all are timed again.
         names = [file.name for file in files]
-        return self.work.once("timed", make, runtime=runtime, threads=threads, files=names)
+        timed = self.work.once("timed", make, runtime=runtime, threads=threads, files=names)
+        latencies: dict[str, Any] = timed["latencies"]
+        return latencies
 
     def _bench(self, device: Device) -> Bench:
         bench, warning = calibrated(device)
         if warning:
             self.work.warn(warning)
         return bench
-
-    def _answer(self) -> dict[str, Any]:
-        grid, journal = self.grid, self.work.journal
-        points = list(self._points())
-        networks = [
-            {"network": v.name, "kind": v.kind, "strength": v.strength, **self._network(v)}
-            for v in grid.variants
-        ]
-        return {
-            "netsmith": netsmith.__version__,
-            "base": self.work.settings.base,
-            "data": self.work.settings.data,
-            "base_accuracy": self.base.figures["accuracy"],
-            "test_images": journal.all("data")[-1]["test"],
-            "grid": grid.to_dict(),
-            "kinds": {kind: KINDS[kind] for kind in grid.kinds},
-            "networks": networks,
-            "devices": {r["device"]: r["fingerprint"] for r in journal.all("device")},
-            "points": points,
-            "fronts": fronts(points),
-            "finding": finding(points),
-            "warnings": [record["text"] for record in journal.all("warning")],
-        }
-
-    def _network(self, variant: Variant) -> dict[str, Any]:
-        known = self.work.journal.last("network", network=variant.name)
-        assert known is not None
-        return {name: value for name, value in known.items() if name not in ("event", "time", "network")}
-
-    def _points(self) -> Iterator[dict[str, Any]]:
-        for threads, file in product(self.grid.threads, self.grid.files):
-            yield {
-                "network": file.variant.name,
-                "kind": file.variant.kind,
-                "strength": file.variant.strength,
-                "runtime": file.runtime,
-                "precision": file.precision,
-                "threads": threads,
-                **self._figures(file, threads),
-            }
-
-    def _figures(self, file: File, threads: int) -> dict[str, Any]:
-        """What is known of a point; at least the reason why it is no more."""
-        network, known = self._network(file.variant), self._known(file)
-        if known is None:
-            return {"reason": network["reason"]}
-        used = {} if known["reason"] else self._memory(file, threads)
-        if known["reason"] or used["reason"]:
-            return {"reason": known["reason"] or used["reason"]}
-        timed = self._latencies(file.runtime, threads)["latencies"][file.name]
-        latency = Latency.from_dict(timed)
-        return {
-            "reason": "",
-            "file": known["path"],
-            "accuracy": known["accuracy"],
-            "latency_ms": latency.median_ms,
-            "latency_ms_interval": list(latency.interval_ms),
-            "rounds": latency.rounds,
-            "wide": latency.wide,
-            "peak_bytes": used["peak_bytes"],
-            "load_ms": used["load_ms"],
-            "size_bytes": known["size_bytes"],
-            "stored_bytes": known["stored_bytes"],
-            "macs": network["macs"],
-            "params": network["params"],
-            "zeros": network["zeros"],
-        }
