@@ -40,13 +40,13 @@ def design(
     seed: Annotated[int | None, typer.Option(help="the same seed gives the same archs")] = None,
     out: Annotated[Path | None, typer.Option(help="folder of the design; runs/NAME where not given")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with any of these settings")] = None,
-    space: Annotated[str | None, typer.Option(help="the set of architectures: mbconv, dense")] = None,
+    space: Annotated[str | None, typer.Option(help="the set of architectures: mbconv, dense, routed")] = None,
     width: Annotated[
         float | None, typer.Option(help="width of the space; fitted to the budget otherwise")
     ] = None,
     strategy: Annotated[
         str | None,
-        typer.Option(help="proxyless; dpp; or random, evolution, local, surrogate, nsga2, tpe"),
+        typer.Option(help="proxyless; instance; dpp; or random, evolution, local, surrogate, nsga2, tpe"),
     ] = None,
     objectives: Annotated[
         str | None, typer.Option(help="what a front is of, such as error,latency,size")
@@ -63,6 +63,9 @@ def design(
     ] = None,
     update: Annotated[str | None, typer.Option(help="of path probabilities: gradient, reinforce")] = None,
     weights: Annotated[str | None, typer.Option(help="of the supernet: shared, own")] = None,
+    controller: Annotated[
+        str | None, typer.Option(help="what chooses an image's path: light, resnet")
+    ] = None,
     start: Annotated[str | None, typer.Option(help="train from: supernet, scratch")] = None,
     baselines: Annotated[str | None, typer.Option(help="to compare with: none, quick, full")] = None,
     augment: Annotated[str | None, typer.Option(help="auto, none, light, standard, strong")] = None,
@@ -86,7 +89,7 @@ def design(
         "budget": budget, "seed": seed, "space": space, "width": width,
         "strategy": strategy, "objectives": objectives, "judge": judge,
         "storage": storage, "workers": workers,
-        "update": update, "weights": weights, "start": start,
+        "update": update, "weights": weights, "controller": controller, "start": start,
         "baselines": baselines, "augment": augment, "image_size": image_size, "test": test,
         "skip_bad": skip_bad, "search_epochs": search_epochs, "threads": threads, "epochs": epochs,
     }  # fmt: skip

@@ -8,7 +8,7 @@ from random import Random
 
 from netsmith.arch import Arch
 from netsmith.latency.table import FREE_OPERATIONS, network_key
-from netsmith.nn.count import count_block
+from netsmith.nn.count import macs_of
 from netsmith.spaces.space import BlockSpace
 
 _DRAWS_EACH = 50
@@ -62,7 +62,7 @@ def _distinct(space: BlockSpace, draws: Iterator[Arch], number: int, seen: set[s
 def _extreme(space: BlockSpace, *, largest: bool) -> Arch:
     """Return the arch with the most multiply-adds, or with the fewest."""
     choose = max if largest else min
-    costs = ({i: count_block(block).macs for i, block in each.items()} for each in space.alternatives)
+    costs = ({i: macs_of(block) for i, block in each.items()} for each in space.alternatives)
     return space.arch(tuple(choose(row, key=row.__getitem__) for row in costs))
 
 

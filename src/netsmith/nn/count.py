@@ -148,6 +148,11 @@ def count_block(block: Block) -> Counts:
     return count(module, block.input_shape)
 
 
+def macs_of(block: Block) -> int:
+    """Return the multiply-adds of a block: of a sum those of its operations, each counted once."""
+    return sum(count_block(part).macs for part in block.parts or (block,))
+
+
 def count_plan(plan: Plan) -> Counts:
     """Count the network of a plan, block by block.
 

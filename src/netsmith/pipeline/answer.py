@@ -21,19 +21,22 @@ from netsmith.data.decode import read_pixels
 from netsmith.data.sources.part import BadImageError
 from netsmith.devices.device import parse
 from netsmith.errors import CompressionError, DataError, FolderError
-from netsmith.nn.network import Network
 from netsmith.nn.preprocess import Normalize
+from netsmith.pipeline.described import network_of
+from netsmith.pipeline.explain import Explanation, explain
 from netsmith.plan import Block, Plan
+from netsmith.supernet.routed_network import RoutedNetwork
 
 MAX_JSON_BYTES, MAX_WEIGHT_BYTES = 64 * 2**20, 4 * 2**30
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What the exported file says of an image: the probability of every label."""
+    """What the exported file says of an image: the probability of every label, and why where asked."""
 
     image: Path
     probabilities: dict[str, float]
+    explanation: Explanation | None = None
 
     @property
     def label(self) -> str:
@@ -116,11 +119,22 @@ class Design:
             weights = read_safetensors(path.read_bytes())
             if self.base is not None:
                 return resized(self.base, weights).eval()
-            network = Network(Plan(self.blocks))
+            network = network_of(read_json(self.folder / "arch.json"))
             network.load_state_dict(weights)
         except (OSError, SafetensorError, RuntimeError, CompressionError) as error:
             raise FolderError(f"{path} does not hold the weights of arch.json: {error}") from None
         return network.eval()
+
+    @property
+    def static_network(self) -> nn.Module:
+        """The trained network where it is one for all images. Raises :class:`FolderError` where it is not."""
+        network = self.network
+        if isinstance(network, RoutedNetwork):
+            raise FolderError(
+                f"the network of {self.folder} takes each image along a path of its own, which this cannot "
+                "take; name a design by another strategy than 'instance'"
+            )
+        return network
 
     @property
     def exported(self) -> Path:
@@ -131,14 +145,16 @@ class Design:
         """Copy the exported file to ``path``."""
         return Path(shutil.copyfile(self.exported, path))
 
-    def predict(self, images: Sequence[str | Path]) -> list[Prediction]:
+    def predict(self, images: Sequence[str | Path], *, explained: bool = False) -> list[Prediction]:
         """Classify image files with the exported file in the device's runtime.
 
-        Raises :class:`netsmith.errors.DataError` for a file that is not an image.
+        Where it is to be ``explained``, each prediction says along which path the image went, and what that
+        takes. Raises :class:`netsmith.errors.DataError` for a file that is not an image.
         """
-        described = read_json(self.folder / "labels.json")
+        labels = read_json(self.folder / "labels.json")["labels"]
         device, model = parse(str(self.result["device"])), self.exported.read_bytes()
-        shape = tuple(read_json(self.folder / "arch.json")["input_shape"])
+        described = read_json(self.folder / "arch.json")
+        shape = tuple(described["input_shape"])
         predictions = []
         for image in images:
             try:
@@ -148,8 +164,9 @@ class Design:
                 raise DataError(f"{image}: {error if known else 'there is no such file'}") from error
             logits = device.prepare(model, pixels[None])()[0]
             shares = np.exp(logits - logits.max())
-            pairs = zip(described["labels"], (shares / shares.sum()).tolist(), strict=True)
-            predictions.append(Prediction(Path(image), dict(pairs)))
+            pairs = zip(labels, (shares / shares.sum()).tolist(), strict=True)
+            why = explain(self.result, described, device, model, pixels[None]) if explained else None
+            predictions.append(Prediction(Path(image), dict(pairs), why))
         return predictions
 
 

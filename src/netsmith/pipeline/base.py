@@ -60,7 +60,7 @@ def designed(folder: Path) -> Base:
             f"{folder} holds what is left of a network of your own; compress that network again, to less"
         )
     digests = [event["digest"] for event in read(folder / "journal") if event["event"] == "data"]
-    return Base(design.network, Plan(design.blocks), design.result, digests[-1] if digests else "")
+    return Base(design.static_network, Plan(design.blocks), design.result, digests[-1] if digests else "")
 
 
 def own(module: nn.Module) -> Base:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -90,10 +91,11 @@ def compressed_design(work: Work) -> None:
         work.progress.say(f"'{name}' keeps its channels: {reason}")
     ranked, measured = _choose(pruning)
     best, reasons = train_best(work, ranked, measured, pruning.plan, pruning.start, pruning.teacher)
+    assert best.arch is not None
+    best = replace(best, described={"layers": pruning.layers(best.arch)})
     networks = [best, *_beside(pruning)]
     work.progress.stage("Measuring everything")
-    assert best.arch is not None
-    conclude(work, pruning.space, 1.0, None, networks, reasons, pruning.layers(best.arch))
+    conclude(work, pruning.space, 1.0, None, networks, reasons)
 
 
 def _choose(pruning: Pruning) -> tuple[list[Trial], list[Trial]]:

@@ -33,13 +33,12 @@ def conclude(
     model: LatencyModel | None,
     networks: list[Finished],
     reasons: list[str],
-    layers: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Measure all networks in one run, read the test part, and write the files of the answer.
 
     The design's latency is by the samples of this run and of those that verified it after its training. One
     that seems over the limit is measured again, and all count, as then: what disturbed the machine may pass.
-    ``model`` predicts latencies, where the design had use for one; ``layers`` tell what each layer lost.
+    ``model`` predicts latencies, where the design had use for one.
     """
     models = {network.name: network.model for network in networks}
     latencies = work.bench.time_files(models, limit_s=FINAL_LIMIT_S)
@@ -50,20 +49,44 @@ def conclude(
     if broken_limits(work.budget, {"latency_ms": latencies[design.name].median_ms}):
         again = work.bench.time_files({design.name: design.model}, limit_s=FINAL_LIMIT_S)
         latencies[design.name] = latencies[design.name].pooled(again[design.name])
-    result = {
-        **answer_of(work, space, width, design, latencies[design.name], model, work.budget, reasons),
-        **_seconds(work),
-        "baselines": {
+    latency = latencies[design.name]
+    figures = report_figures(work, design, latency, predicted(model, design.plan))
+    end(
+        work,
+        space,
+        model,
+        design,
+        answer_of(work, space, width, figures, latency.wide, work.budget, reasons),
+        baselines={
             network.name: report_figures(
-                work, network, latencies[network.name], _predicted(model, network.plan)
+                work, network, latencies[network.name], predicted(model, network.plan)
             )
             for network in others
         },
-        "front": _front(work, space),
+        front=_front(work, space),
+    )
+
+
+def end(
+    work: Work,
+    space: BuildableSpace | WidthSpace,
+    model: LatencyModel | None,
+    design: Finished,
+    answer: Mapping[str, Any],
+    *,
+    baselines: Mapping[str, Any],
+    front: Sequence[Mapping[str, Any]],
+) -> None:
+    """Write the files of an answer with what stands beside it, and the end of the design."""
+    result = {
+        **answer,
+        **_seconds(work),
+        "baselines": baselines,
+        "front": front,
         "command": work.journal.all("started")[0]["command"],
         "warnings": [record["text"] for record in work.journal.all("warning")],
     }
-    write_answer(work, space, model, design, result, layers)
+    write_answer(work, space, model, design, result)
     work.journal.write("result", digest=design.arch.digest if design.arch else "")
 
 
@@ -71,17 +94,16 @@ def answer_of(
     work: Work,
     space: BuildableSpace | WidthSpace,
     width: float,
-    network: Finished,
-    latency: Latency,
-    model: LatencyModel | None,
+    figures: Mapping[str, Any],
+    wide: bool,
     budget: Budget,
     reasons: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return what ``result.json`` says of a network that is handed over; warn of what its user should know.
 
-    ``reasons`` say why it does not keep ``budget``, as far as that is known before its own figures.
+    ``figures`` are its own, ``wide`` says whether the interval of its latency is; ``reasons`` say why it does
+    not keep ``budget``, as far as that is known before its own figures.
     """
-    figures = report_figures(work, network, latency, _predicted(model, network.plan))
     broken = broken_limits(budget, figures)
     reasons = list(dict.fromkeys([*reasons, *([broken] if broken else [])]))
     lost = figures["accuracy"] - figures["accuracy_exported"]
@@ -90,7 +112,7 @@ def answer_of(
             f"the exported file, in {work.bench.device.precision}, classifies {100 * lost:.1f} points fewer "
             "test images right than the trained network did"
         )
-    if latency.wide:
+    if wide:
         work.warn(
             "the machine was restless: the latency's interval stayed wider than 1 % of it; "
             "measure again when it is quiet"
@@ -124,7 +146,6 @@ def write_answer(
     model: LatencyModel | None,
     design: Finished,
     result: Mapping[str, Any],
-    layers: Sequence[Mapping[str, Any]] = (),
     place: str = ".",
 ) -> None:
     """Write the network, what describes it, and last the result, whose presence says that all is there.
@@ -136,12 +157,12 @@ def write_answer(
         "arch": None if design.arch is None else design.arch.to_dict(),
         "plan": [] if plan is None else plan.to_list(),
         "latency_ms": [] if model is None or plan is None else list(model.shares(plan)),
-        "layers": [dict(layer) for layer in layers],
         "edges": [[block.key for block in options] for options in getattr(space, "edges", ())],
         "input_shape": list(splits.input_shape),
         "mean": list(splits.mean),
         "std": list(splits.std),
         "label_names": list(splits.label_names),
+        **design.described,
     }
     labels = {"labels": list(splits.label_names), "input": input_description(work, work.bench.device)}
     weights = {name: value.contiguous() for name, value in design.module.state_dict().items()}
@@ -152,7 +173,8 @@ def write_answer(
     folder.write_json(f"{place}/result.json", result)
 
 
-def _predicted(model: LatencyModel | None, plan: Plan | None) -> float | None:
+def predicted(model: LatencyModel | None, plan: Plan | None) -> float | None:
+    """Return the latency that ``model`` predicts of a plan, as far as there are both and it can."""
     return None if model is None or plan is None else model.try_predict(plan)
 
 
@@ -181,7 +203,7 @@ def _front(work: Work, space: BuildableSpace | WidthSpace) -> list[dict[str, Any
 def _seconds(work: Work) -> dict[str, float]:
     """The seconds of each part, over all starts of the design."""
     journal = work.journal
-    search = sum(r["seconds"] for r in journal.all("search_epoch"))
+    search = sum(r["seconds"] for r in (*journal.all("search_epoch"), *journal.all("instance_epoch")))
     search += sum(r["seconds"] for r in journal.all("trial", stage="derive"))
     profiled = journal.last("profile")
     starts = [i for i, record in enumerate(journal.events) if record["event"] == "started"]

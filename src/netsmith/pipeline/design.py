@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import platform
 import shlex
-import time
 from collections.abc import Sequence
 from dataclasses import fields
 from importlib import metadata
@@ -18,17 +17,17 @@ from typing import Any
 
 from torch import nn
 
-from netsmith.latency.model import LatencyModel
-from netsmith.latency.profile import profile
 from netsmith.nn.runtime import keep_memory
 from netsmith.pipeline.answer import Design
-from netsmith.pipeline.baselines import baselines, mobilenet_widths
+from netsmith.pipeline.baselines import baselines
 from netsmith.pipeline.choose import Chooser
 from netsmith.pipeline.compressed import OF_BASE, compressed_design
 from netsmith.pipeline.conclude import conclude
 from netsmith.pipeline.deliver import train_best
 from netsmith.pipeline.finish import training_recipe
 from netsmith.pipeline.folder import DesignFolder
+from netsmith.pipeline.instance import instance_design
+from netsmith.pipeline.profiled import profiled
 from netsmith.pipeline.progress import Progress, Silent
 from netsmith.pipeline.reach import Reach, fit_width, shallow
 from netsmith.pipeline.seek import Quest, binding_costs, run_search
@@ -37,8 +36,6 @@ from netsmith.pipeline.tabled import TableDevice
 from netsmith.pipeline.trained import trained_design
 from netsmith.pipeline.work import Work
 from netsmith.report import write_report
-from netsmith.spaces.chain import ChainSpace
-from netsmith.spaces.mobilenetv2 import mobilenetv2
 from netsmith.supernet.search import ProxylessSearch
 
 
@@ -75,7 +72,7 @@ def begin(work: Work, asked: Sequence[Settings], out: Path) -> None:
 
 def _design(work: Work) -> None:
     """Everything from the images to the result."""
-    others = {"training": trained_design, "inherited": compressed_design}
+    others = {"training": trained_design, "inherited": compressed_design, "reward": instance_design}
     if work.settings.way.judge in others:
         others[work.settings.way.judge](work)
         return
@@ -95,7 +92,7 @@ def quest_of(work: Work) -> Quest:
     reach = _fit(work)
     space = work.space_of(reach.width)
     work.set_threads(space.plan(shallow(space)))
-    model = _profile(work, space)
+    model = profiled(work, space)
     latency = model.costs(space)
     figure, costs, target = binding_costs(work, space, latency)
     work.once("aim", lambda: {"figure": figure, "target": target})
@@ -139,31 +136,6 @@ def _fit(work: Work) -> Reach:
     )
     work.progress.say(reach.describe(work.budget.limits()))
     return reach
-
-
-def _profile(work: Work, space: ChainSpace) -> LatencyModel:
-    """Build the device's latency table for the space, or read it from the journal."""
-    work.progress.stage("Profiling the device")
-    known = work.journal.last("profile")
-    if known is not None:
-        return LatencyModel.from_dict(known["model"])
-    started, device = time.perf_counter(), work.bench.device
-    if isinstance(device, TableDevice):
-        model = device.model_of(space)
-    else:
-        shape, classes = work.splits.input_shape, work.splits.classes
-        compared = [mobilenetv2(shape, classes, width) for width in mobilenet_widths(work)]
-        extra = list(dict.fromkeys(block for plan in compared for block in plan.blocks))
-        model = profile(space, work.bench, extra=extra, on_progress=work.progress.update)
-    work.journal.write(
-        "profile",
-        blocks=len(space.blocks),
-        seconds=time.perf_counter() - started,
-        heldout=model.heldout.to_dict(),
-        model=model.to_dict(),
-    )
-    work.progress.say(model.heldout.describe())
-    return model
 
 
 def command_of(asked: Sequence[Settings], out: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from netsmith.arch import Arch
 from netsmith.budget import Budget
 from netsmith.compress.weights import Sparse, Sparsity
-from netsmith.data import batch_generator, mix
+from netsmith.data import Images, batch_generator, mix
 from netsmith.devices.device import Device
 from netsmith.devices.measure import Latency
 from netsmith.nn.count import Counts, count, count_plan
@@ -40,7 +40,8 @@ CALIBRATION_IMAGES = 256  # of the training part: what the ranges of an int8 fil
 class Finished:
     """A trained network of a design with its exported file; ``module`` takes normalised images.
 
-    ``plan`` is None of what is left of a network of the user's own.
+    ``plan`` is None of what is left of a network of the user's own. ``described`` is what ``arch.json`` must
+    say of it beside its plan.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Finished:
     model: bytes
     validation_accuracy: float
     train_seconds: float
+    described: Mapping[str, Any] = field(default_factory=dict)
 
 
 def training_recipe(work: Work, network: Plan | nn.Module) -> Recipe:
@@ -180,6 +182,20 @@ def report_figures(
     work: Work, network: Finished, latency: Latency, predicted_ms: float | None
 ) -> dict[str, Any]:
     """Return the figures of a finished network as they stand in ``result.json``. Reads the test part."""
+    return {
+        **proved_figures(work, network, work.splits.validation),
+        "latency_ms": latency.median_ms,
+        "latency_ms_spread": spread(latency),
+        "latency_ms_predicted": predicted_ms,
+    }
+
+
+def proved_figures(work: Work, network: Finished, compared: Images) -> dict[str, Any]:
+    """Return the figures of a finished network but its latency; the counts are those of its plan.
+
+    Its file is ``compared`` to its module on some images, which are not of the test part. Raises
+    :class:`netsmith.errors.ExportError` where it gives something else.
+    """
     splits, device = work.splits, work.bench.device
     module = deployable(work, network.module)
     test = work.loader(splits.test, EVALUATION_BATCH, shuffle=False)
@@ -200,10 +216,7 @@ def report_figures(
         "accuracy": evaluate(network.module, test).accuracy,
         "accuracy_exported": exported.accuracy,
         "confusion": exported.confusion,
-        "parity_worst": worst_difference(device, module, network.model, splits.validation),
-        "latency_ms": latency.median_ms,
-        "latency_ms_spread": spread(latency),
-        "latency_ms_predicted": predicted_ms,
+        "parity_worst": worst_difference(device, module, network.model, compared),
         "train_seconds": network.train_seconds,
     }
 
@@ -217,11 +230,6 @@ def export_network(work: Work, module: nn.Module, name: str, device: Device | No
     """Export for ``device``, or that of ``work``, with what a user of the file must know inside it."""
     splits = work.splits
     device = work.bench.device if device is None else device
-    metadata = {
-        "netsmith.network": name,
-        "netsmith.labels": json.dumps(splits.label_names),
-        "netsmith.input": json.dumps(input_description(work, device)),
-    }
     calibration = None
     if device.precision == "int8":
         order = torch.randperm(
@@ -232,9 +240,18 @@ def export_network(work: Work, module: nn.Module, name: str, device: Device | No
         deployable(work, module),
         splits.input_shape,
         input_type="uint8",
-        metadata=metadata,
+        metadata=file_metadata(work, name, device),
         calibration=calibration,
     )
+
+
+def file_metadata(work: Work, name: str, device: Device) -> dict[str, str]:
+    """Return what a user of the file must know, to be kept inside it."""
+    return {
+        "netsmith.network": name,
+        "netsmith.labels": json.dumps(work.splits.label_names),
+        "netsmith.input": json.dumps(input_description(work, device)),
+    }
 
 
 def input_description(work: Work, device: Device) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,10 +18,10 @@ from netsmith.latency.model import LatencyModel
 from netsmith.nn.runtime import keep_memory
 from netsmith.pipeline.answer import Design
 from netsmith.pipeline.base import base_of
-from netsmith.pipeline.conclude import answer_of, write_answer
+from netsmith.pipeline.conclude import answer_of, predicted, write_answer
 from netsmith.pipeline.deliver import verify
 from netsmith.pipeline.design import quest_of
-from netsmith.pipeline.finish import finish, training_recipe
+from netsmith.pipeline.finish import finish, report_figures, training_recipe
 from netsmith.pipeline.folder import DesignFolder
 from netsmith.pipeline.progress import Progress, Silent
 from netsmith.pipeline.pruning import Pruning
@@ -47,10 +48,14 @@ def pick(
     :class:`BudgetError` where no trial of the front is asked for so.
     """
     keep_memory()
-    design = Design.load(folder)
+    design, settings = Design.load(folder), _settings_of(folder)
+    if not settings.way.of_archs:
+        raise FolderError(
+            f"the points of the front of {folder} are not archs: each is a controller's choice of "
+            "paths. Design again for another latency"
+        )
     trial = _asked_for(design, budget, digest)
     place = f"{PLACE}/{trial.arch.digest[:8]}"
-    settings = _settings_of(folder)
     with DesignFolder(folder, settings) as opened:
         work = Work(opened, settings.data if source is None else source, progress or Silent())
         if not (folder / place / "result.json").exists():
@@ -68,7 +73,7 @@ class _Searched(NamedTuple):
     plan: Plan | None
     start: nn.Module | None = None
     teacher: nn.Module | None = None
-    layers: Sequence[Mapping[str, Any]] = ()
+    described: Mapping[str, Any] = {}
 
 
 def _train(work: Work, trial: Trial, budget: Budget, place: str) -> None:
@@ -82,12 +87,14 @@ def _train(work: Work, trial: Trial, budget: Budget, place: str) -> None:
         work, name, "pick", found.plan, training_recipe(work, what),
         arch=trial.arch, start=found.start, teacher=found.teacher,
     )  # fmt: skip
+    network = replace(network, described=found.described)
     work.progress.stage("Measuring it")
     verified = work.once("verified", partial(verify, work, network, budget), name=name)
     latency = Latency.from_dict(verified["latency"])
-    answer = answer_of(work, found.space, found.width, network, latency, found.model, budget)
+    figures = report_figures(work, network, latency, predicted(found.model, found.plan))
+    answer = answer_of(work, found.space, found.width, figures, latency.wide, budget)
     (work.folder.path / place).mkdir(parents=True, exist_ok=True)
-    write_answer(work, found.space, found.model, network, answer, found.layers, place)
+    write_answer(work, found.space, found.model, network, answer, place)
 
 
 def _searched(work: Work, arch: Arch) -> _Searched:
@@ -99,7 +106,9 @@ def _searched(work: Work, arch: Arch) -> _Searched:
     if work.settings.way.judge == "inherited":
         pruning = Pruning(work, base_of(work))
         plan, left = pruning.plan(arch), pruning.start(arch)
-        return _Searched(pruning.space, 1.0, None, plan, left, pruning.teacher, pruning.layers(arch))
+        return _Searched(
+            pruning.space, 1.0, None, plan, left, pruning.teacher, {"layers": pruning.layers(arch)}
+        )
     quest = quest_of(work)
     start = run_search([quest]).extract(arch) if work.settings.start == "supernet" else None
     return _Searched(quest.space, quest.reach.width, quest.model, quest.space.plan(arch), start)

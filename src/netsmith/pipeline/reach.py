@@ -12,7 +12,7 @@ from netsmith.budget import Budget
 from netsmith.devices.bench import Bench
 from netsmith.devices.device import WEIGHT_BYTES, Precision
 from netsmith.errors import BudgetError
-from netsmith.nn.count import Counts, count_block, count_plan
+from netsmith.nn.count import Counts, count_block, count_plan, macs_of
 from netsmith.nn.network import Network
 from netsmith.plan import Block, Plan
 from netsmith.spaces.chain import ChainSpace
@@ -55,8 +55,9 @@ def fit_width(
     widths: Sequence[float] = WIDTHS,
     *,
     overhead_ms: float = 0.0,
+    share: float = SHALLOW_SHARE,
 ) -> Reach:
-    """Choose the width at which a shallow arch leaves some of each of ``aims``; say what the space reaches.
+    """Choose the width at which a shallow arch takes ``share`` of an aim; say what the space reaches.
 
     The aims are the limits, and what else a network should not exceed. ``widths`` are tried from the
     narrowest up, by measuring the shallow arch of each on the device. ``overhead_ms`` is what every image
@@ -69,7 +70,7 @@ def fit_width(
         return found | {"latency_ms": found["latency_ms"] + overhead_ms}
 
     _check_reachable(space_of(widths[0]), budget, bench, measured)
-    chosen = widths[0] if len(widths) == 1 else _closest(space_of, aims, measured, widths)
+    chosen = widths[0] if len(widths) == 1 else _closest(space_of, aims, measured, widths, share)
     space = space_of(chosen)
     least, most = (measured(space.plan(arch)) for arch in extremes(space))
     return Reach(chosen, space.id, least, most)
@@ -115,7 +116,7 @@ def within_activations(space: ChainSpace, limit: float, precision: Precision) ->
 
 def extremes(space: BlockSpace) -> tuple[Arch, Arch]:
     """Return the arch of fewest and of most multiply-adds."""
-    macs = [{i: count_block(block).macs for i, block in each.items()} for each in space.alternatives]
+    macs = [{i: macs_of(block) for i, block in each.items()} for each in space.alternatives]
     cheapest = tuple(min(row, key=row.__getitem__) for row in macs)
     dearest = tuple(max(row, key=row.__getitem__) for row in macs)
     return space.arch(cheapest), space.arch(dearest)
@@ -155,6 +156,7 @@ def _closest(
     aims: Mapping[str, float],
     measured: Measured,
     widths: Sequence[float],
+    share: float,
 ) -> float:
     """The width whose shallow arch is closest to its share of the aims, in ratio."""
     if not any(name in aims for name in ("latency_ms", "macs", "params", "size_bytes")):
@@ -164,10 +166,10 @@ def _closest(
         space = space_of(width)
         found = measured(space.plan(shallow(space)))
         use = max(found[name] / limit for name, limit in aims.items() if name in found)
-        distance = abs(math.log(use / SHALLOW_SHARE))
+        distance = abs(math.log(use / share))
         if distance < best_distance:
             best, best_distance = width, distance
-        if use > SHALLOW_SHARE:
+        if use > share:
             break
     return best
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -14,6 +13,7 @@ import tomli_w
 from netsmith.budget import Budget
 from netsmith.errors import SettingsError, nearest
 from netsmith.pipeline.limits import LIMITS, is_share, limits_of, read_limits, share_of
+from netsmith.pipeline.values import is_number, read_numbers, read_stages
 from netsmith.pipeline.way import WAYS, Way, check_way, way_of
 
 EFFORTS = ("quick", "standard", "thorough")
@@ -22,6 +22,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     **WAYS,
     "update": ("gradient", "reinforce"),
     "weights": ("shared", "own"),
+    "controller": ("auto", "light", "resnet"),
     "start": ("supernet", "scratch"),
     "baselines": ("none", "quick", "full"),
     "augment": ("auto", "none", "light", "standard", "strong"),
@@ -41,7 +42,8 @@ class Settings:
     may be spent: quick, standard or thorough. ``stages`` replaces the space's layout: rows of ``width``,
     ``blocks``, ``stride``. ``objectives`` are what a front is of, joined by commas, the error first.
     ``storage`` is the address of Optuna's store of trials, which ``workers`` designs with the same settings,
-    in folders of their own, may share. ``base`` is what is to lose channels, in the place of a search among
+    in folders of their own, may share. ``controller`` is what chooses the path of an image, where each has
+    its own. ``base`` is what is to lose channels, in the place of a search among
     new networks: the folder of a finished design, or a network of the user's own by its name, and the file
     of its weights (``base_weights``), if it has one. Images of such a network are normalised by ``mean`` and
     ``std``, one number or one a channel, of pixels as 0..1. ``teacher`` says whether what is left of a base
@@ -68,6 +70,7 @@ class Settings:
     workers: int = 1
     update: str = "gradient"
     weights: str = "shared"
+    controller: str = "auto"
     start: str = "supernet"
     baselines: str = "quick"
     augment: str = "auto"
@@ -135,7 +138,7 @@ class Settings:
         numbers = [value for values in given if isinstance(values, tuple) for value in values]
         if given == [None, None]:
             return
-        if () in given or None in given or not all(map(_is_number, numbers)) or min(self.std or (1,)) <= 0:
+        if () in given or None in given or not all(map(is_number, numbers)) or min(self.std or (1,)) <= 0:
             raise SettingsError(
                 "mean and std are one number or one a channel, both given, of pixels as 0..1, std above 0; "
                 f"got mean {self.mean!r:.100} and std {self.std!r:.100}"
@@ -153,14 +156,30 @@ class Settings:
             raise SettingsError(
                 f"strategy '{self.way.strategy}' judges no archs one by one: leave --storage out"
             )
-        if self.stages is not None and self.way.space != "mbconv":
-            raise SettingsError(f"stages are a layout of space 'mbconv'; got space '{self.way.space}'")
+        if self.stages is not None and self.way.space not in ("mbconv", "routed"):
+            raise SettingsError(
+                f"stages are a layout of the spaces 'mbconv' and 'routed'; got space '{self.way.space}'"
+            )
+        self._check_routing()
         if self.base is None and (self.own or self.shares or self.teacher):
             raise SettingsError(
                 "mean, std, a teacher and limits in percent are of a design with a base: netsmith compress"
             )
         if self.base is not None and self.width is not None:
             raise SettingsError("width is of a new network; one with a base has that of the base")
+
+    def _check_routing(self) -> None:
+        if self.way.of_archs:
+            if self.controller != "auto":
+                raise SettingsError("a controller chooses paths of images: it goes with --strategy instance")
+            return
+        others = [name for name in ("macs", "params", "activations") if getattr(self, name) is not None]
+        if self.latency is None or others:
+            raise SettingsError(
+                "strategy 'instance' needs a limit of latency, which holds on average over images, and takes "
+                "beside it those of size and memory, which are measured; got "
+                + (", ".join(others) if others else "no latency")
+            )
 
     def _check_objectives(self) -> None:
         asked = self.objectives
@@ -172,8 +191,10 @@ class Settings:
                 f"objectives are the error and what is to be small beside it, each once, such as "
                 f"'error,latency,size'; known: {', '.join(OBJECTIVES)}; got {asked!r:.100}"
             )
-        if len(self.figures) > 1 and (self.way.strategy == "proxyless" or self.base is not None):
-            what = "a design with a base" if self.base is not None else "strategy 'proxyless'"
+        if len(self.figures) > 1 and (
+            self.way.strategy in ("proxyless", "instance") or self.base is not None
+        ):
+            what = "a design with a base" if self.base is not None else f"strategy '{self.way.strategy}'"
             raise SettingsError(
                 f"{what} finds the best network under a limit, not a front; name one objective, or a new "
                 "design by another strategy, such as dpp or nsga2"
@@ -219,7 +240,7 @@ class Settings:
             if values.get(name) is not None:
                 values[name] = read_numbers(values[name], name)
         if values.get("stages") is not None:
-            values["stages"] = _read_stages(values["stages"])
+            values["stages"] = read_stages(values["stages"])
         if "data" not in values:
             raise SettingsError("a design needs data: 'digits', a folder or a file of images")
         try:
@@ -276,40 +297,6 @@ def joined(asked: Sequence[Settings]) -> dict[str, Any]:
 def to_toml(asked: Sequence[Settings]) -> str:
     """Return the settings of one device or several as a TOML document."""
     return tomli_w.dumps({k: _plain(v) for k, v in joined(asked).items() if v is not None})
-
-
-def read_numbers(value: Any, name: str) -> tuple[float, ...]:
-    """Read a number, several in a list, or text such as ``"0.5,0.4,0.3"``. Raises :class:`SettingsError`."""
-    parts = value.split(",") if isinstance(value, str) else value
-    try:
-        return tuple(map(float, parts if isinstance(parts, list | tuple) else [parts]))
-    except (TypeError, ValueError):
-        raise SettingsError(
-            f"{name} is a number, or one for each channel such as 0.5,0.4,0.3; got {value!r:.100}"
-        ) from None
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, float) and math.isfinite(value)
-
-
-def _read_stages(rows: Any) -> tuple[tuple[int, int, int], ...]:
-    if not isinstance(rows, list | tuple) or not rows:
-        raise SettingsError(f"stages is a list of at least one stage; got {rows!r:.100}")
-    return tuple(_read_stage(row) for row in rows)
-
-
-def _read_stage(row: Any) -> tuple[int, int, int]:
-    names = ("width", "blocks", "stride")
-    values = row
-    if isinstance(row, Mapping) and set(row) == set(names):
-        values = [row[name] for name in names]
-    if not isinstance(values, list | tuple) or [type(value) for value in values] != [int, int, int]:
-        raise SettingsError(
-            f"a stage is {{width = 24, blocks = 4, stride = 2}} in whole numbers; got {row!r:.100}"
-        )
-    width, blocks, stride = values
-    return width, blocks, stride
 
 
 def _plain(value: Any) -> Any:

@@ -39,10 +39,10 @@ def run_several(
     :class:`netsmith.errors.NetsmithError` as :func:`netsmith.pipeline.design.run`.
     """
     keep_memory()
-    if asked[0].way.judge == "training":
+    if not asked[0].way.for_several:
         raise SettingsError(
-            "several devices share one supernet, and archs that are trained one by one have none; design for "
-            "each device alone"
+            "several devices share one supernet, which archs that are trained one by one have not, and whose "
+            "paths for each image are those of one device; design for each device alone"
         )
     places = folders_of(asked, out)
     known = agrees(out, asked)

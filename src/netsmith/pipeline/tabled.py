@@ -20,7 +20,7 @@ from netsmith.latency.files import find_table, read_model
 from netsmith.latency.model import LatencyModel
 from netsmith.nn.network import Network
 from netsmith.plan import Block, Plan
-from netsmith.spaces.chain import ChainSpace
+from netsmith.spaces.space import BlockSpace
 
 _PLAN = "netsmith.plan"
 
@@ -122,7 +122,7 @@ class TableDevice:
         """Whether the table has every one of ``blocks``."""
         return not self._with_heads(blocks).table.missing(blocks)
 
-    def model_of(self, space: ChainSpace) -> LatencyModel:
+    def model_of(self, space: BlockSpace) -> LatencyModel:
         """Return the model for ``space``.
 
         Raises :class:`TableError`, naming what differs, where the table is of another space.
@@ -138,7 +138,7 @@ class TableDevice:
             )
         return model
 
-    def _difference(self, space: ChainSpace) -> str:
+    def _difference(self, space: BlockSpace) -> str:
         """Say for which images and how many labels the table is, where the space is for others."""
         blocks = [row.blocks[0] for row in self.model.table.rows.values()]
         images = sorted({block.input_shape for block in blocks if block.op == "conv"})

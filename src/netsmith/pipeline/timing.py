@@ -101,6 +101,7 @@ def _files_of_design(path: Path, names: Sequence[str]) -> dict[str, tuple[Device
             files[device.name] = device, design.exported.read_bytes()
         else:
             shape, input_type = own.input_of(design.exported.read_bytes())
+            _ = design.static_network  # one that routes images is written for its own device alone
             files[device.name] = device, device.export(design.module, shape, input_type=input_type)
     return files
 

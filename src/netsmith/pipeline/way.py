@@ -8,11 +8,12 @@ from netsmith.errors import SettingsError
 
 OF_CHANNELS = ("amc", "knapsack", "magnitude", "uniform")  # strategies that only take channels out
 WAYS: dict[str, tuple[str, ...]] = {
-    "space": ("auto", "mbconv", "dense", "pruned"),
+    "space": ("auto", "mbconv", "dense", "routed", "pruned"),
     "strategy": (
-        "auto", "proxyless", "dpp", "random", "evolution", "local", "surrogate", "nsga2", "tpe", *OF_CHANNELS,
+        "auto", "proxyless", "instance", "dpp", "random", "evolution", "local", "surrogate", "nsga2", "tpe",
+        *OF_CHANNELS,
     ),
-    "judge": ("auto", "supernet", "training", "inherited"),
+    "judge": ("auto", "supernet", "training", "reward", "inherited"),
 }  # fmt: skip
 
 
@@ -31,7 +32,17 @@ class Way(NamedTuple):
     @property
     def keeps_trials(self) -> bool:
         """Whether archs are judged one by one, each a trial in a store that workers may share."""
-        return self.strategy not in ("proxyless", *OF_CHANNELS)
+        return self.strategy not in ("proxyless", "instance", *OF_CHANNELS)
+
+    @property
+    def for_several(self) -> bool:
+        """Whether one search serves several devices: its supernet does, and each has probabilities."""
+        return self.judge not in ("training", "reward")
+
+    @property
+    def of_archs(self) -> bool:
+        """Whether the answer is one arch; else every image has its own."""
+        return self.space != "routed"
 
 
 def way_of(space: str, strategy: str, judge: str, *, based: bool) -> Way:
@@ -41,11 +52,12 @@ def way_of(space: str, strategy: str, judge: str, *, based: bool) -> Way:
         asked = (space, strategy, judge)
         return Way(*(name if name != "auto" else mine for name, mine in zip(asked, own, strict=True)))
     if space == "auto":
-        space = "dense" if strategy == "dpp" else "mbconv"
+        space = {"dpp": "dense", "instance": "routed"}.get(strategy, "mbconv")
     if judge == "auto":
-        judge = "training" if space == "dense" else "supernet"
+        judge = {"dense": "training", "routed": "reward"}.get(space, "supernet")
     if strategy == "auto":
-        strategy = "dpp" if space == "dense" else "proxyless" if judge == "supernet" else "evolution"
+        of_space = {"dense": "dpp", "routed": "instance"}
+        strategy = of_space.get(space, "proxyless" if judge == "supernet" else "evolution")
     return Way(space, strategy, judge)
 
 
@@ -53,10 +65,10 @@ def check_way(way: Way, *, based: bool) -> None:
     """Raise :class:`SettingsError` where space, strategy and judge do not go together."""
     space, strategy, judge = way
     if based:
-        if (space, judge) != ("pruned", "inherited") or strategy in ("proxyless", "dpp"):
+        if (space, judge) != ("pruned", "inherited") or strategy in ("proxyless", "dpp", "instance"):
             raise SettingsError(
                 "a design with a base takes channels out of it: its space is 'pruned', its judge "
-                "'inherited', and its strategy neither proxyless nor dpp; got "
+                "'inherited', and its strategy neither proxyless nor dpp nor instance; got "
                 f"space '{space}', judge '{judge}' and strategy '{strategy}'"
             )
         return
@@ -65,6 +77,14 @@ def check_way(way: Way, *, based: bool) -> None:
             f"space 'pruned', judge 'inherited' and the strategies {', '.join(OF_CHANNELS)} begin with a "
             "trained network: netsmith compress FOLDER"
         )
+    if strategy == "instance" or space == "routed" or judge == "reward":
+        if way != ("routed", "instance", "reward"):
+            raise SettingsError(
+                "strategy 'instance' chooses a path for each image through space 'routed', by judge "
+                f"'reward', and nothing else does; got space '{space}', strategy '{strategy}' and judge "
+                f"'{judge}'"
+            )
+        return
     if strategy == "dpp" and space != "dense":
         raise SettingsError("strategy 'dpp' grows the cells of space 'dense'; leave --space out")
     if strategy == "proxyless" and (space, judge) != ("mbconv", "supernet"):

@@ -44,6 +44,7 @@ from netsmith.plan import Plan
 from netsmith.spaces.chain import ChainSpace
 from netsmith.spaces.dense import DenseStage, dense
 from netsmith.spaces.mbconv import Stage, mbconv
+from netsmith.spaces.routed import RoutedSpace, routed
 from netsmith.spaces.space import BuildableSpace, NamedSpace
 from netsmith.train import fastest_threads, place, trainable_macs
 
@@ -211,6 +212,10 @@ class Work:
         space, limit = self._unlimited(width), self.budget.activation_bytes
         return space if limit is None else within_activations(space, limit, self.bench.device.precision)
 
+    def routed_space(self, width: float) -> RoutedSpace:
+        """Return the space at a width of a design in which every image has a path of its own."""
+        return routed(self.splits.input_shape, self.splits.classes, width=width, stages=self._stages)
+
     def buildable(self, width: float) -> BuildableSpace:
         """Return the space at a width of a design whose archs are each trained."""
         if self.settings.way.space == "dense":
@@ -243,9 +248,12 @@ class Work:
         return self.settings.storage or self.folder.path / "journal.db"
 
     def _unlimited(self, width: float) -> ChainSpace:
+        return mbconv(self.splits.input_shape, self.splits.classes, width=width, stages=self._stages)
+
+    @property
+    def _stages(self) -> list[Stage] | None:
         rows = self.settings.stages
-        stages = None if rows is None else [Stage(*row) for row in rows]
-        return mbconv(self.splits.input_shape, self.splits.classes, width=width, stages=stages)
+        return None if rows is None else [Stage(*row) for row in rows]
 
     def _roomy(self, width: float) -> bool:
         """Whether the limit of activations leaves the search something to choose from."""

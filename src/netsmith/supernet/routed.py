@@ -44,6 +44,11 @@ class RoutedSupernet(nn.Module):
             x = edge(x, active[:, i])
         return cast(torch.Tensor, self.head(x))
 
+    @property
+    def routed_edges(self) -> list[RoutedEdge]:
+        """The edges, first to last."""
+        return [cast(RoutedEdge, edge) for edge in self.edges]
+
     def extract(self, arch: Arch) -> Network:
         """Return the static network of one path, with a copy of its weights.
 
@@ -53,8 +58,8 @@ class RoutedSupernet(nn.Module):
         blocks, start, end = list(network.blocks), len(self.stem), len(self.stem) + len(self.edges)
         for target, source in zip([*blocks[:start], *blocks[end:]], [*self.stem, *self.head], strict=True):
             target.load_state_dict(source.state_dict())
-        for target, edge, bits in zip(blocks[start:end], self.edges, arch.choices, strict=True):
-            active = cast(RoutedEdge, edge).active(bits)
+        for target, edge, bits in zip(blocks[start:end], self.routed_edges, arch.choices, strict=True):
+            active = edge.active(bits)
             parts = target.parts if isinstance(target, Sum) else [target] * len(active)
             for part, operation in zip(parts, active, strict=True):
                 part.load_state_dict(operation.state_dict())

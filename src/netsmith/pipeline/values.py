@@ -1,0 +1,45 @@
+"""The values of settings that are several numbers, as they come from TOML, options or Python."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from netsmith.errors import SettingsError
+
+
+def read_numbers(value: Any, name: str) -> tuple[float, ...]:
+    """Read a number, several in a list, or text such as ``"0.5,0.4,0.3"``. Raises :class:`SettingsError`."""
+    parts = value.split(",") if isinstance(value, str) else value
+    try:
+        return tuple(map(float, parts if isinstance(parts, list | tuple) else [parts]))
+    except (TypeError, ValueError):
+        raise SettingsError(
+            f"{name} is a number, or one for each channel such as 0.5,0.4,0.3; got {value!r:.100}"
+        ) from None
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a finite number."""
+    return isinstance(value, float) and math.isfinite(value)
+
+
+def read_stages(rows: Any) -> tuple[tuple[int, int, int], ...]:
+    """Read rows of width, blocks and stride, in order or by name. Raises :class:`SettingsError`."""
+    if not isinstance(rows, list | tuple) or not rows:
+        raise SettingsError(f"stages is a list of at least one stage; got {rows!r:.100}")
+    return tuple(_read_stage(row) for row in rows)
+
+
+def _read_stage(row: Any) -> tuple[int, int, int]:
+    names = ("width", "blocks", "stride")
+    values = row
+    if isinstance(row, Mapping) and set(row) == set(names):
+        values = [row[name] for name in names]
+    if not isinstance(values, list | tuple) or [type(value) for value in values] != [int, int, int]:
+        raise SettingsError(
+            f"a stage is {{width = 24, blocks = 4, stride = 2}} in whole numbers; got {row!r:.100}"
+        )
+    width, blocks, stride = values
+    return width, blocks, stride

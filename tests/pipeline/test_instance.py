@@ -1,0 +1,168 @@
+"""A design whose images take paths of their own: within its limit on average, proved, resumable."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import netsmith
+from netsmith.errors import BudgetError, DeviceError, FolderError, SettingsError
+from netsmith.journal import read
+from netsmith.pipeline.answer import Design
+from netsmith.pipeline.compressed import compression
+from netsmith.pipeline.design import run
+from netsmith.pipeline.pick import pick
+from netsmith.pipeline.progress import Silent
+from netsmith.pipeline.settings import Settings
+from netsmith.spaces.routed import RoutedSpace
+from netsmith.supernet.policies import archs_of
+from netsmith.supernet.routed_network import RoutedNetwork
+
+LAYOUT = ((16, 1, 1), (16, 2, 2))
+LIMIT = 0.1
+
+
+def ask(small: Callable[..., Settings], **changes: Any) -> Settings:
+    asked = {"strategy": "instance", "stages": LAYOUT, "latency": LIMIT, "search_epochs": 4, "epochs": 2}
+    return small(**{**asked, "threads": 1, **changes})
+
+
+@pytest.fixture(scope="module")
+def routed(small: Callable[..., Settings], tmp_path_factory: pytest.TempPathFactory) -> Design:
+    return run(ask(small), tmp_path_factory.mktemp("instance") / "whole")
+
+
+def test_the_budget_is_kept_on_average_by_what_images_take(routed: Design) -> None:
+    result, told = routed.result, routed.result["routing"]
+    assert routed.budget_met
+    paths = told["paths"]
+    assert sum(path["images"] for path in paths) == result["test_images"]
+    mean = sum(path["share"] * path["latency_ms"] for path in paths)
+    assert result["latency_ms"] == pytest.approx(mean)
+    assert mean <= LIMIT
+    assert result["latency_ms_predicted"] == pytest.approx(mean, rel=0.02)
+    latencies = [path["latency_ms"] for path in paths]
+    assert min(latencies) <= result["latency_ms_p50"] <= result["latency_ms_p99"] <= max(latencies)
+    assert told["paths_used"] == len(paths)
+    assert 0 < told["choosing_share"] < 0.5
+    accuracy = sum(path["share"] * path["accuracy"] for path in paths)
+    assert result["accuracy"] == pytest.approx(accuracy)
+
+
+def test_the_file_chooses_as_pytorch_does(routed: Design) -> None:
+    result, told = routed.result, routed.result["routing"]
+    assert told["choices_differ_beyond_threshold"] == 0
+    assert told["choices_differ"] <= told["images_near_threshold"]
+    assert result["parity_worst"] <= 1e-4
+    assert abs(result["accuracy_exported"] - result["accuracy"]) <= told["choices_differ"] / 32
+    assert result["size_bytes"] == routed.exported.stat().st_size
+
+
+def test_what_stands_beside_it(routed: Design) -> None:
+    told = routed.result["routing"]
+    assert len(told["bounds"]) >= 3
+    assert {"constant", "single", "random"} <= set(told)
+    assert told["single"]["latency_ms_predicted"] <= routed.latency_ms
+    assert len(told["random"]["accuracies"]) == 3
+    front = routed.front
+    assert [point["latency_ms"] for point in front] == sorted(point["latency_ms"] for point in front)
+    for shown in (*told["examples"]["cheapest"], *told["examples"]["dearest"]):
+        assert shown["png"].startswith("iVBOR")
+
+
+def test_it_is_loaded_as_the_network_that_routes(routed: Design, images: Path) -> None:
+    design = netsmith.load(routed.folder)
+    assert isinstance(design.network, RoutedNetwork)
+    assert isinstance(design.network.supernet.space, RoutedSpace)
+    with np.load(images) as held:
+        pixels = torch.from_numpy(held["images"])[:, None]
+    with torch.no_grad():
+        guesses = design.module(pixels).argmax(1)
+        archs = archs_of(design.network.supernet.space, design.network.choices(design.module[0](pixels)))
+    assert (guesses == torch.arange(len(guesses)) % 4).float().mean() == pytest.approx(
+        design.accuracy, abs=0.2
+    )
+    known = {tuple(path["choices"]) for path in routed.result["routing"]["paths"]}
+    assert {arch.choices for arch in archs} & known
+
+
+class Stop(Silent):
+    """A user who presses Ctrl-C after so many updates."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+
+    def update(self, done: float, total: float, note: str = "") -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+
+
+def test_killed_again_and_again_it_ends_alike(
+    small: Callable[..., Settings], tmp_path: Path, routed: Design
+) -> None:
+    """In pre-training, in the search, between bounds and in fine-tuning."""
+    whole = routed
+    for after in (1, 3, 2, 3):
+        with pytest.raises(KeyboardInterrupt):
+            run(ask(small), tmp_path / "killed", progress=Stop(after))
+    again = run(ask(small), tmp_path / "killed")
+    for name, weights in whole.network.state_dict().items():
+        assert torch.equal(weights, again.network.state_dict()[name]), name
+    for name in ("latency_ms", "accuracy", "front", "macs", "latency_ms_p99"):
+        assert again.result[name] == whole.result[name]
+    assert again.exported.read_bytes() == whole.exported.read_bytes()
+    events = list(read(again.folder / "journal"))
+    epochs = [(e["phase"], e["number"], e["epoch"]) for e in events if e["event"] == "instance_epoch"]
+    assert len(epochs) == len(set(epochs)) > 10
+
+
+def test_a_limit_below_the_cheapest_path_names_the_least(
+    small: Callable[..., Settings], tmp_path: Path
+) -> None:
+    with pytest.raises(BudgetError, match="Ask for at least"):
+        run(ask(small, latency=0.02), tmp_path / "tiny")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"latency": None}, "needs a limit of latency"),
+        ({"macs": "1M"}, "got macs"),
+        ({"space": "mbconv"}, "and nothing else does"),
+        ({"strategy": "proxyless", "space": "routed"}, "and nothing else does"),
+        ({"judge": "supernet"}, "and nothing else does"),
+        ({"strategy": "proxyless", "controller": "light"}, "goes with --strategy instance"),
+        ({"objectives": "error,latency"}, "not a front"),
+        ({"storage": "trials.db"}, "leave --storage out"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(
+    changes: dict[str, Any], says: str, small: Callable[..., Settings]
+) -> None:
+    with pytest.raises(SettingsError, match=says):
+        ask(small, **changes)
+
+
+def test_devices_that_cannot_route_and_uses_of_one_network_are_refused(
+    small: Callable[..., Settings], tmp_path: Path, routed: Design
+) -> None:
+    pytest.importorskip("openvino")
+    with pytest.raises(DeviceError, match="such as onnxruntime:threads=1"):
+        run(ask(small, device="openvino"), tmp_path / "openvino")
+    with pytest.raises(FolderError, match="by another strategy"):
+        run(compression(routed.folder, {"macs": "50%", "baselines": "none"}), tmp_path / "smaller")
+    with pytest.raises(FolderError, match="are not archs"):
+        pick(routed.folder, netsmith.Budget())
+
+
+def test_the_settings_repeat_it(routed: Design) -> None:
+    told = json.loads((routed.folder / "arch.json").read_text())
+    assert told["routed"]["controller"] == "light"
+    assert "--config" in routed.result["command"]
