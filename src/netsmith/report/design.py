@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from netsmith.report import front, networks, page, plots, prediction, story, text
+from netsmith.report import front, networks, page, plots, prediction, routing, story, text
 from netsmith.report.drawing import draw
 from netsmith.report.folder import Folder, number, read_folder
 from netsmith.report.layers import layers
@@ -16,6 +16,7 @@ _MOST_SKIPPED = 200
 JUDGED = {
     "supernet": "with the supernet's shared weights",
     "training": "after a short training",
+    "reward": "along their own paths, after fine-tuning",
     "inherited": "with the weights that are left of the base, before any training",
 }
 
@@ -33,6 +34,7 @@ def write_report(folder: Path) -> Path:
 
 def _plots(folder: Folder) -> dict[str, plots.Spec | None]:
     limit, known_by = networks.latency_limit(folder), story.latency_is(folder)
+    routed = routing.read(folder)
     moved = {
         "paths": plots.paths(folder),
         "expected": plots.expected(folder, limit),
@@ -43,6 +45,7 @@ def _plots(folder: Folder) -> dict[str, plots.Spec | None]:
     }
     return {
         **({"evaluations": plots.evaluations(folder)} if _one_shot(folder) else moved),
+        **(routing.plots_of(folder, routed) if routed is not None else {}),
         "trade-off": plots.trade_off(networks.trained(folder), limit, known_by),
         **_front(folder, limit, known_by),
         "loss": plots.search_curve(folder, "loss", "loss of the weights"),
@@ -89,6 +92,7 @@ def _context(folder: Folder) -> dict[str, Any]:
         "front_drawings": front.drawings(folder),
         "chosen": next((point.name for point in front.points(folder) if point.chosen), ""),
         "archs": _archs(folder),
+        "routing": routing.read(folder),
         "reach": folder.all("reach"),
         "profile": folder.last("profile"),
         "heldout": _heldout(folder),

@@ -23,6 +23,7 @@ _STYLES = {
     "design": ("Netsmith", "var(--c-design)", "star", 17),
     "mobilenetv2": ("MobileNetV2", "var(--c-mobile)", "square", 11),
     "random": ("random search", "var(--c-random)", "triangle-up", 13),
+    "static": ("one path for all", "var(--c-random)", "diamond", 12),
     "condensenet": ("CondenseNet", "var(--c-other)", "square", 11),
     "pick": ("picked from the front", "var(--c-design)", "star-open", 14),
 }

@@ -19,6 +19,9 @@ _STAGES = {
     "search_epoch": "it was searching",
     "trial": "it was measuring what the search had found",
     "train_epoch": "it was training",
+    "dispatch": "it had measured what choosing a path takes",
+    "instance_epoch": "it was training along images' own paths",
+    "kept": "it was measuring what it had kept of the search",
     "verified": "it had measured the trained network",
     "measured": "it was measuring the trained networks",
 }
