@@ -146,25 +146,35 @@ def part_of(data: Path, images: int, path: Path) -> Path:
     return path
 
 
-def cifar(path: Path, images: int, others: int) -> tuple[ImageSet, ImageSet]:
-    """Return so many images of a part of CIFAR-10's JPEGs, and so many others, in an order of their own."""
+def jpegs(path: Path, most: int) -> tuple[Any, Any]:
+    """Decode so many images of an .npz of JPEG bytes, drawn once: (N, H, W, C) uint8, and labels int64."""
     import io
 
     import numpy as np
     import torch
     from PIL import Image
 
-    from netsmith.data import ImageSet, batch_generator
+    from netsmith.data import batch_generator
 
     with np.load(path, allow_pickle=False) as stored:
         data, offset, labels = stored["data"], stored["offset"], stored["label"].astype(np.int64)
-    chosen = torch.randperm(len(labels), generator=batch_generator(0, "part"))[: images + others].numpy()
+    chosen = torch.randperm(len(labels), generator=batch_generator(0, "part"))[:most].numpy()
     decoded = [
         np.asarray(Image.open(io.BytesIO(data[offset[i] : offset[i + 1]].tobytes()), formats=["JPEG"]))
         for i in chosen
     ]
-    pixels = torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2).contiguous()
-    every = ImageSet(pixels, torch.from_numpy(labels[chosen]), tuple(map(str, range(10))))
+    return np.stack(decoded), labels[chosen]
+
+
+def cifar(path: Path, images: int, others: int) -> tuple[ImageSet, ImageSet]:
+    """Return so many images of a part of CIFAR-10's JPEGs, and so many others, in an order of their own."""
+    import torch
+
+    from netsmith.data import ImageSet
+
+    decoded, labels = jpegs(path, images + others)
+    pixels = torch.from_numpy(decoded).permute(0, 3, 1, 2).contiguous()
+    every = ImageSet(pixels, torch.from_numpy(labels), tuple(map(str, range(10))))
     return every.subset(torch.arange(images)), every.subset(torch.arange(images, len(every)))
 
 
