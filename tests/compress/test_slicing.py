@@ -12,7 +12,7 @@ from torch import nn
 
 from netsmith.compress.channels import Channels, Kept
 from netsmith.compress.dependencies import channels_of
-from netsmith.compress.slicing import pruned
+from netsmith.compress.slicing import pruned, resized
 from netsmith.errors import CompressionError
 from netsmith.nn.count import count
 
@@ -90,3 +90,21 @@ def test_what_cannot_be_kept_is_refused(network: Build) -> None:
             pruned(module, channels, {stem.name: wrong})
     with pytest.raises(CompressionError, match=r"called 'nothing'; there are stem\.0"):
         pruned(module, channels, {"nothing": [0]})
+
+
+@pytest.mark.parametrize("name", ["vgg", "residual", "dense", "grouped", "mobile"])
+def test_weights_of_what_is_left_make_it_again_from_the_whole(name: str, network: Build) -> None:
+    whole = network(name)
+    channels = channels_of(whole, SHAPE)
+    left = pruned(whole, channels, drawn(channels, Random(3)))
+    again = resized(whole, left.state_dict()).eval()
+    x = torch.rand(2, *SHAPE)
+    with torch.no_grad():
+        assert torch.equal(again(x), left(x))
+    assert count(again, SHAPE) == count(left, SHAPE)
+    assert count(whole, SHAPE).params > count(left, SHAPE).params
+
+
+def test_weights_of_another_network_are_refused(network: Build) -> None:
+    with pytest.raises(CompressionError, match="not of what is left of this network"):
+        resized(network("vgg"), network("dense").state_dict())

@@ -114,6 +114,28 @@ def test_what_is_read_has_layers_with_the_names_and_weights_of_what_was_written(
     assert not torch.equal(again(torch.ones(1, 3, 8, 8)), read(torch.ones(1, 3, 8, 8)))
 
 
+def test_norms_that_were_folded_come_back_and_change_nothing() -> None:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 6, 3), nn.ReLU()]
+    gate = [nn.AdaptiveAvgPool2d(1), nn.Conv2d(6, 9, 1), nn.Sigmoid()]  # of one place, which has no norm
+    module = nn.Sequential(*layers, *gate, nn.Flatten(), nn.Linear(9, 4)).eval()
+    read = OnnxModule(write_onnx(module, (3, 8, 8)))
+    images, x = [torch.randn(50, 3, 8, 8) for _ in range(3)], torch.randn(5, 3, 8, 8)
+    before = read(x)
+    read.unfold(images)
+    assert torch.allclose(read(x), before, atol=1e-5)
+    norms = [layer for layer in read.children() if isinstance(layer, nn.BatchNorm2d)]
+    assert [norm.num_features for norm in norms] == [8, 6]
+    given = module[:2](torch.cat(images)).transpose(0, 1).flatten(1)
+    assert torch.allclose(norms[0].running_mean, given.mean(1), atol=1e-5)  # type: ignore[arg-type]
+    assert torch.allclose(norms[0].running_var, given.var(1, correction=0), atol=1e-4)  # type: ignore[arg-type]
+    read.unfold(images)
+    assert sum(isinstance(layer, nn.BatchNorm2d) for layer in read.children()) == 2
+    again = OnnxModule(write_onnx(read, (3, 8, 8)))
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in again.children())
+    assert torch.allclose(again(x), before, atol=1e-5)
+
+
 def constant(name: str, values: object, kind: type = np.float32) -> onnx.TensorProto:
     return numpy_helper.from_array(np.asarray(values, kind), name)
 

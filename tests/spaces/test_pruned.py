@@ -9,7 +9,7 @@ import pytest
 from netsmith.errors import SpaceError
 from netsmith.nn.count import count_plan
 from netsmith.plan import Block, Plan
-from netsmith.spaces.pruned import Narrowing, PrunedSpace
+from netsmith.spaces.pruned import Narrowing, PrunedSpace, WidthSpace
 from netsmith.testing import buildable_contract
 
 # A stem, a block that does not expand, one that does, two joined by a shortcut, a skip, and the head.
@@ -84,3 +84,16 @@ def test_what_holds_nothing_is_refused() -> None:
     for groups in ((), (Narrowing("none", (), ()),), (Narrowing("back", (8, 4), ()),)):
         with pytest.raises(SpaceError, match="ascending"):
             PrunedSpace(BASE, groups)
+
+
+def test_a_network_without_a_plan_has_the_same_decisions_and_widths() -> None:
+    planned = space()
+    plain = WidthSpace("digest", planned.groups)
+    assert plain.decisions == planned.decisions
+    assert plain.count() == planned.count() == 3 * 3 * 4 * 3 * 2
+    arch = plain.nearest({"stem": 9, "inside": 30})
+    assert plain.widths(arch) == {"stem": 8, "first": 12, "inside": 24, "joined": 20, "head": 40}
+    assert plain.encode(arch) == planned.encode(planned.arch(arch.choices))
+    assert len({plain.id, WidthSpace("other", planned.groups).id, planned.id}) == 3
+    with pytest.raises(SpaceError, match="needs groups of channels"):
+        WidthSpace("digest", ())

@@ -80,7 +80,7 @@ def compress(
     """
     from netsmith.pipeline.compressed import compression, own_compression
     from netsmith.pipeline.design import run
-    from netsmith.pipeline.own import is_own, named_network, place_of
+    from netsmith.pipeline.own import is_file, is_own, named_network, place_of
 
     options = {
         "device": device, "latency": latency, "memory": memory, "activations": activations, "size": size,
@@ -99,7 +99,7 @@ def compress(
         settings = compression(folder, {**given, **_only_own(data, weights)})
         place = out if out is not None else folder.with_name(f"{folder.name}-compressed")
     with TerminalProgress() as progress:
-        answer = run(settings, place, module=module, progress=progress)
+        answer = run(settings, place, module=None if is_file(network) else module, progress=progress)
     if json:
         print_json(answer.result)
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import nn
 from netsmith.errors import ExportError
 from netsmith.export.inputs import input_of
 from netsmith.export.layers import KNOWN, layer_of, linear_of
+from netsmith.export.norms import Moments, convolution_of
 from netsmith.export.onnx_graph import attributes_of
 from netsmith.export.sparse import compressed
 
@@ -77,6 +78,42 @@ class OnnxModule(nn.Module):
         made = compressed(layer)
         self.add_module(name, made)
         return made, operation, inputs, output
+
+    def unfold(self, images: Iterable[torch.Tensor]) -> None:
+        """Put a batch norm behind each convolution that has none, with which all computes as before.
+
+        Exporters fold norms into weights, and without them what is left of a network neither trains well nor
+        can have its statistics estimated anew. Each norm takes off what its channels are on average over
+        ``images``, batches (N, C, H, W) as the file takes them, and gives it back. What is pooled to one
+        place, such as a gate's, gets none.
+        """
+        read = {
+            name
+            for layer, _, inputs, _ in self._steps
+            if isinstance(layer, nn.BatchNorm2d)
+            for name in inputs
+        }
+        moments = {
+            output: Moments(convolution_of(layer))
+            for layer, _, _, output in self._steps
+            if layer is not None and isinstance(convolution_of(layer), nn.Conv2d) and output not in read
+        }
+        with torch.no_grad():
+            for batch in images:
+                self(batch)
+        steps: list[Step] = []
+        names = {layer: name for name, layer in self.named_children()}
+        for layer, operation, inputs, output in self._steps:
+            norm = moments[output].norm() if output in moments else None
+            if layer is None or norm is None:
+                steps.append((layer, operation, inputs, output))
+                continue
+            self.add_module(f"{names[layer]}_norm", norm)
+            steps += [
+                (layer, None, inputs, f"{output} before its norm"),
+                (norm, None, [f"{output} before its norm"], output),
+            ]
+        self._steps = steps
 
 
 class _Reader:

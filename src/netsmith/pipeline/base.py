@@ -6,7 +6,6 @@ import copy
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from netsmith.pipeline.work import EVALUATION_BATCH, Work
 from netsmith.plan import Plan
 from netsmith.train import evaluate
 
+UNFOLDING_BATCHES = 4
 MOST_ACTIVATION_BYTES = 8 * 2**30  # of one image: a file that asks for more is an error or an attack
 
 
@@ -34,22 +34,15 @@ class Base:
     """A trained network; ``module`` takes normalised images (N, C, H, W) and gives (N, classes) logits.
 
     ``plan`` is None of the user's own. ``figures`` are what is known of it on the device of its design;
-    ``images`` the digest of the images that it was trained on, where that is known.
+    ``images`` the digest of the images that it was trained on, where that is known; ``digest`` that of the
+    weights as they came.
     """
 
     module: nn.Module
     plan: Plan | None = None
     figures: Mapping[str, Any] = field(default_factory=dict)
     images: str | None = None
-
-    @cached_property
-    def digest(self) -> str:
-        """32 hexadecimal digits that change with any weight, or the name or shape of one."""
-        state = hashlib.blake2b(digest_size=16)
-        for name, value in self.module.state_dict().items():
-            state.update(repr((name, tuple(value.shape), str(value.dtype))).encode())
-            state.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-        return state.hexdigest()
+    digest: str = ""
 
 
 def designed(folder: Path) -> Base:
@@ -60,7 +53,10 @@ def designed(folder: Path) -> Base:
             f"{folder} holds what is left of a network of your own; compress that network again, to less"
         )
     digests = [event["digest"] for event in read(folder / "journal") if event["event"] == "data"]
-    return Base(design.static_network, Plan(design.blocks), design.result, digests[-1] if digests else "")
+    network = design.static_network
+    return Base(
+        network, Plan(design.blocks), design.result, digests[-1] if digests else "", digest_of(network)
+    )
 
 
 def own(module: nn.Module) -> Base:
@@ -68,7 +64,16 @@ def own(module: nn.Module) -> Base:
     module = copy.deepcopy(module).float().cpu().eval()
     if not any(parameter.requires_grad for parameter in module.parameters()):
         module.requires_grad_(True)
-    return Base(module)
+    return Base(module, digest=digest_of(module))
+
+
+def digest_of(module: nn.Module) -> str:
+    """Return 32 hexadecimal digits that change with any weight, or the name or shape of one."""
+    state = hashlib.blake2b(digest_size=16)
+    for name, value in module.state_dict().items():
+        state.update(repr((name, tuple(value.shape), str(value.dtype))).encode())
+        state.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return state.hexdigest()
 
 
 def base_of(work: Work) -> Base:
@@ -91,6 +96,9 @@ def base_of(work: Work) -> Base:
             "command line of netsmith compress, or given to netsmith.prune"
         )
     _check(work, base)
+    if isinstance(base.module, OnnxModule):
+        loader = work.loader(work.splits.train, EVALUATION_BATCH, salt=7)
+        base.module.unfold(x for _, (x, _) in zip(range(UNFOLDING_BATCHES), loader.epoch(0), strict=False))
     known = work.journal.last("base")
     if known is None:
         work.journal.write("base", digest=base.digest, figures=_figures(work, base))

@@ -30,9 +30,8 @@ from netsmith.train import EpochFigures, Recipe, TrainResult, evaluate, fit_reci
 
 # Trained weights take the full learning rate at once, but for the few steps that momentum needs.
 WARM_START_EPOCHS = 0.05
-# What is left of the learning rate for a network without batch norms, such as one that was exported once and
-# has them folded into its weights: nothing else holds back a step that is too long.
-WITHOUT_NORMS = 0.2
+# The gradient's norm in a network without batch norms: nothing else holds back a step that is too long.
+MOST_GRADIENT = 1.0
 CALIBRATION_IMAGES = 256  # of the training part: what the ranges of an int8 file's activations are set by
 
 
@@ -169,7 +168,7 @@ def _begun(
             return Network(plan), recipe
     recipe = replace(recipe, warmup_epochs=min(recipe.warmup_epochs, WARM_START_EPOCHS))
     if not any(isinstance(layer, _BatchNorm) for layer in start.modules()):
-        recipe = replace(recipe, lr=recipe.lr * WITHOUT_NORMS, grad_clip=1.0)
+        recipe = replace(recipe, grad_clip=MOST_GRADIENT)
     return start, recipe
 
 
