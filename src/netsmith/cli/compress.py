@@ -45,6 +45,10 @@ def compress(
             "or random, evolution, local, surrogate, nsga2, tpe"
         ),
     ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="mixed: keep all channels, and choose which layers of an int8 file stay float32"),
+    ] = None,
     budget: Annotated[str | None, typer.Option(help="work to spend: quick, standard, thorough")] = None,
     baselines: Annotated[str | None, typer.Option(help="to compare with: none, quick, full")] = None,
     epochs: Annotated[int | None, typer.Option(help="epochs of each training afterwards")] = None,
@@ -84,9 +88,10 @@ def compress(
 
     options = {
         "device": device, "latency": latency, "memory": memory, "activations": activations, "size": size,
-        "macs": macs, "params": params, "strategy": strategy, "budget": budget, "baselines": baselines,
-        "epochs": epochs, "teacher": teacher, "mean": mean, "std": std, "image_size": image_size,
-        "test": test, "augment": augment, "skip_bad": skip_bad, "seed": seed, "threads": threads,
+        "macs": macs, "params": params, "strategy": strategy, "precision": precision, "budget": budget,
+        "baselines": baselines, "epochs": epochs, "teacher": teacher, "mean": mean, "std": std,
+        "image_size": image_size, "test": test, "augment": augment, "skip_bad": skip_bad, "seed": seed,
+        "threads": threads,
     }  # fmt: skip
     given = {name: value for name, value in options.items() if value is not None}
     module = None

@@ -20,6 +20,7 @@ from netsmith.pipeline.conclude import conclude
 from netsmith.pipeline.deliver import train_best
 from netsmith.pipeline.finish import Finished, finish, training_recipe
 from netsmith.pipeline.limits import is_share
+from netsmith.pipeline.mixed import int8
 from netsmith.pipeline.pruning import Pruning
 from netsmith.pipeline.settings import Settings, merge, read_toml
 from netsmith.pipeline.strategy import Hunt, run_strategy
@@ -61,7 +62,7 @@ def compression(folder: Path, asked: Mapping[str, Any], also: Sequence[str] = ()
                 f"{name} {values[name]} would be of what the base takes on {made[0].device}; on "
                 f"{values['device']} give it in units"
             )
-    return Settings.from_mapping({**values, "base": str(folder)})
+    return _of_precision(Settings.from_mapping({**values, "base": str(folder)}))
 
 
 def own_compression(base: str, data: str | None, asked: Mapping[str, Any]) -> Settings:
@@ -75,7 +76,13 @@ def own_compression(base: str, data: str | None, asked: Mapping[str, Any]) -> Se
             "a network of your own needs images to be trained on and measured by: "
             f"netsmith compress {base} DATA"
         )
-    return Settings.from_mapping({"mean": 0.0, "std": 1.0, **asked, "data": data, "base": base})
+    settings = {"mean": 0.0, "std": 1.0, **asked, "data": data, "base": base}
+    return _of_precision(Settings.from_mapping(settings))
+
+
+def _of_precision(settings: Settings) -> Settings:
+    """The settings with an int8 device, where the precisions of layers are to be chosen."""
+    return replace(settings, device=int8(settings.device)) if settings.precision == "mixed" else settings
 
 
 def compressed_design(work: Work) -> None:

@@ -17,8 +17,7 @@ from netsmith.pipeline.finish import Finished, broken_limits, input_description,
 from netsmith.pipeline.tabled import TableDevice
 from netsmith.pipeline.work import Work
 from netsmith.plan import Plan
-from netsmith.spaces.pruned import WidthSpace
-from netsmith.spaces.space import BuildableSpace
+from netsmith.spaces.space import BuildableSpace, NamedSpace
 from netsmith.trial import Trial
 
 FINAL_LIMIT_S = 40.0
@@ -28,7 +27,7 @@ NOTABLE_LOSS = 0.01
 
 def conclude(
     work: Work,
-    space: BuildableSpace | WidthSpace,
+    space: NamedSpace,
     width: float,
     model: LatencyModel | None,
     networks: list[Finished],
@@ -69,7 +68,7 @@ def conclude(
 
 def end(
     work: Work,
-    space: BuildableSpace | WidthSpace,
+    space: NamedSpace,
     model: LatencyModel | None,
     design: Finished,
     answer: Mapping[str, Any],
@@ -92,7 +91,7 @@ def end(
 
 def answer_of(
     work: Work,
-    space: BuildableSpace | WidthSpace,
+    space: NamedSpace,
     width: float,
     figures: Mapping[str, Any],
     wide: bool,
@@ -142,7 +141,7 @@ def answer_of(
 
 def write_answer(
     work: Work,
-    space: BuildableSpace | WidthSpace,
+    space: NamedSpace,
     model: LatencyModel | None,
     design: Finished,
     result: Mapping[str, Any],
@@ -178,7 +177,7 @@ def predicted(model: LatencyModel | None, plan: Plan | None) -> float | None:
     return None if model is None or plan is None else model.try_predict(plan)
 
 
-def _front(work: Work, space: BuildableSpace | WidthSpace) -> list[dict[str, Any]]:
+def _front(work: Work, space: NamedSpace) -> list[dict[str, Any]]:
     """The measured trials that nothing measured beats in every objective and latency, fastest first."""
     records = work.journal.all("trial", stage="measure")
     trials = list({r["digest"]: Trial.from_dict(r["trial"]) for r in records}.values())
@@ -194,7 +193,7 @@ def _front(work: Work, space: BuildableSpace | WidthSpace) -> list[dict[str, Any
             "validation_accuracy": 1 - trial.figures["error"],
             "figures": dict(trial.figures),
             "reason": trial.reason,
-            "plan": [] if isinstance(space, WidthSpace) else space.plan(trial.arch).to_list(),
+            "plan": space.plan(trial.arch).to_list() if isinstance(space, BuildableSpace) else [],
         }
         for trial in sorted((trials[i] for i in kept), key=lambda t: t.figures["latency_ms"])
     ]

@@ -27,6 +27,7 @@ from netsmith.pipeline.deliver import train_best
 from netsmith.pipeline.finish import training_recipe
 from netsmith.pipeline.folder import DesignFolder
 from netsmith.pipeline.instance import instance_design
+from netsmith.pipeline.mixed import mixed_design
 from netsmith.pipeline.profiled import profiled
 from netsmith.pipeline.progress import Progress, Silent
 from netsmith.pipeline.reach import Reach, fit_width, shallow
@@ -72,7 +73,12 @@ def begin(work: Work, asked: Sequence[Settings], out: Path) -> None:
 
 def _design(work: Work) -> None:
     """Everything from the images to the result."""
-    others = {"training": trained_design, "inherited": compressed_design, "reward": instance_design}
+    others = {
+        "training": trained_design,
+        "inherited": compressed_design,
+        "reward": instance_design,
+        "file": mixed_design,
+    }
     if work.settings.way.judge in others:
         others[work.settings.way.judge](work)
         return

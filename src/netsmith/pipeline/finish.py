@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -225,8 +225,17 @@ def broken_limits(budget: Budget, figures: Mapping[str, Any]) -> str:
     return budget.broken({name: figures[name] for name in budget.limits() if figures.get(name) is not None})
 
 
-def export_network(work: Work, module: nn.Module, name: str, device: Device | None = None) -> bytes:
-    """Export for ``device``, or that of ``work``, with what a user of the file must know inside it."""
+def export_network(
+    work: Work,
+    module: nn.Module,
+    name: str,
+    device: Device | None = None,
+    floating: Collection[str] = (),
+) -> bytes:
+    """Export for ``device``, or that of ``work``, with what a user of the file must know inside it.
+
+    The layers ``floating``, by their names in ``module``, stay float32 on an int8 device.
+    """
     splits = work.splits
     device = work.bench.device if device is None else device
     calibration = None
@@ -241,6 +250,7 @@ def export_network(work: Work, module: nn.Module, name: str, device: Device | No
         input_type="uint8",
         metadata=file_metadata(work, name, device),
         calibration=calibration,
+        floating=[f"1.{layer}" for layer in floating],  # behind the preprocessing
     )
 
 

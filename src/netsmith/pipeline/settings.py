@@ -25,6 +25,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "controller": ("auto", "light", "resnet"),
     "start": ("supernet", "scratch"),
     "baselines": ("none", "quick", "full"),
+    "precision": ("device", "mixed"),
     "augment": ("auto", "none", "light", "standard", "strong"),
 }
 # What may be asked for beside the error, and the figure of a trial that it is.
@@ -47,7 +48,8 @@ class Settings:
     new networks: the folder of a finished design, or a network of the user's own by its name, and the file
     of its weights (``base_weights``), if it has one. Images of such a network are normalised by ``mean`` and
     ``std``, one number or one a channel, of pixels as 0..1. ``teacher`` says whether what is left of a base
-    also learns from its outputs.
+    also learns from its outputs. With ``precision`` mixed no channels go: some layers of its int8 file stay
+    float32.
     """
 
     data: str
@@ -85,6 +87,7 @@ class Settings:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     teacher: bool = False
+    precision: str = "device"
 
     def __post_init__(self) -> None:
         for name, allowed in _CHOICES.items():
@@ -123,7 +126,13 @@ class Settings:
     @property
     def way(self) -> Way:
         """The space, strategy and judge: what was asked for, and what follows from it."""
-        return way_of(self.space, self.strategy, self.judge, based=self.base is not None)
+        return way_of(
+            self.space,
+            self.strategy,
+            self.judge,
+            based=self.base is not None,
+            mixed=self.precision == "mixed",
+        )
 
     @property
     def figures(self) -> tuple[str, ...]:
@@ -151,7 +160,7 @@ class Settings:
             raise SettingsError(
                 f"base_weights is a file, of a base of one's own; got {self.base_weights!r:.100}"
             )
-        check_way(self.way, based=self.base is not None)
+        check_way(self.way, based=self.base is not None, mixed=self.precision == "mixed")
         if not self.way.keeps_trials and self.storage is not None:
             raise SettingsError(
                 f"strategy '{self.way.strategy}' judges no archs one by one: leave --storage out"

@@ -7,13 +7,14 @@ from typing import NamedTuple
 from netsmith.errors import SettingsError
 
 OF_CHANNELS = ("amc", "knapsack", "magnitude", "uniform")  # strategies that only take channels out
+MIXED = ("mixed", "programme", "file")  # the one way in which precisions of layers are chosen
 WAYS: dict[str, tuple[str, ...]] = {
-    "space": ("auto", "mbconv", "dense", "routed", "pruned"),
+    "space": ("auto", "mbconv", "dense", "routed", "pruned", "mixed"),
     "strategy": (
         "auto", "proxyless", "instance", "dpp", "random", "evolution", "local", "surrogate", "nsga2", "tpe",
-        *OF_CHANNELS,
+        *OF_CHANNELS, "programme",
     ),
-    "judge": ("auto", "supernet", "training", "reward", "inherited"),
+    "judge": ("auto", "supernet", "training", "reward", "inherited", "file"),
 }  # fmt: skip
 
 
@@ -32,7 +33,7 @@ class Way(NamedTuple):
     @property
     def keeps_trials(self) -> bool:
         """Whether archs are judged one by one, each a trial in a store that workers may share."""
-        return self.strategy not in ("proxyless", "instance", *OF_CHANNELS)
+        return self.strategy not in ("proxyless", "instance", "programme", *OF_CHANNELS)
 
     @property
     def for_several(self) -> bool:
@@ -45,10 +46,13 @@ class Way(NamedTuple):
         return self.space != "routed"
 
 
-def way_of(space: str, strategy: str, judge: str, *, based: bool) -> Way:
-    """Return the way with what is "auto" filled in; ``based`` where a trained network is begun with."""
-    if based:
-        own = ("pruned", "amc", "inherited")
+def way_of(space: str, strategy: str, judge: str, *, based: bool, mixed: bool) -> Way:
+    """Return the way with what is "auto" filled in.
+
+    ``based`` where a trained network is begun with; ``mixed`` where the precisions of its layers are chosen.
+    """
+    if based or mixed:
+        own = MIXED if mixed else ("pruned", "amc", "inherited")
         asked = (space, strategy, judge)
         return Way(*(name if name != "auto" else mine for name, mine in zip(asked, own, strict=True)))
     if space == "auto":
@@ -61,9 +65,17 @@ def way_of(space: str, strategy: str, judge: str, *, based: bool) -> Way:
     return Way(space, strategy, judge)
 
 
-def check_way(way: Way, *, based: bool) -> None:
+def check_way(way: Way, *, based: bool, mixed: bool) -> None:
     """Raise :class:`SettingsError` where space, strategy and judge do not go together."""
     space, strategy, judge = way
+    if mixed or set(way) & set(MIXED):
+        if not (mixed and based and way == MIXED):
+            raise SettingsError(
+                "precision 'mixed' is of a trained network, netsmith compress NETWORK --precision mixed, and "
+                f"of space '{MIXED[0]}', strategy '{MIXED[1]}' and judge '{MIXED[2]}' alone; got space "
+                f"'{space}', strategy '{strategy}' and judge '{judge}'"
+            )
+        return
     if based:
         if (space, judge) != ("pruned", "inherited") or strategy in ("proxyless", "dpp", "instance"):
             raise SettingsError(

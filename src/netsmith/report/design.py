@@ -8,7 +8,7 @@ from typing import Any
 from netsmith.report import front, networks, page, plots, prediction, routing, story, text
 from netsmith.report.drawing import draw
 from netsmith.report.folder import Folder, number, read_folder
-from netsmith.report.layers import layers
+from netsmith.report.layers import layers, precisions
 
 _MOST_SKIPPED = 200
 
@@ -88,6 +88,7 @@ def _context(folder: Folder) -> dict[str, Any]:
         "matrix": networks.matrix(folder),
         "drawing": draw(folder),
         "layers": layers(folder),
+        "precisions": precisions(folder),
         "objectives": [name.rpartition("_")[0] or name for name in folder.result.get("objectives", [])],
         "front_drawings": front.drawings(folder),
         "chosen": next((point.name for point in front.points(folder) if point.chosen), ""),

@@ -1,4 +1,4 @@
-"""What a compression left of each layer of a network, for the page."""
+"""What a compression left of each layer of a network, or made of it, for the page."""
 
 from __future__ import annotations
 
@@ -41,6 +41,12 @@ def layers(folder: Folder) -> list[Layer]:
     known = [row for row in rows if all(_pair(row.get(name)) for name in ("inputs", "outputs", "macs"))]
     widest = max((row["outputs"][0] for row in known), default=1) or 1
     return [_layer(row, widest) for row in known]
+
+
+def precisions(folder: Folder) -> list[tuple[str, str]]:
+    """Return the layers and what each computes in; none where all compute in what the device says."""
+    found = folder.arch.get("precisions")
+    return [(str(k), str(v)) for k, v in list(found.items())[:_MOST]] if isinstance(found, Mapping) else []
 
 
 def _layer(row: Mapping[str, Any], widest: float) -> Layer:

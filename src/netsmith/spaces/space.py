@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from random import Random
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from netsmith.arch import Arch
 from netsmith.plan import Block, Plan
@@ -62,6 +62,7 @@ class NamedSpace(DecisionSpace, Protocol):
         """The name of each number of :attr:`Arch.choices`, in their order, and of each of its values."""
 
 
+@runtime_checkable
 class BuildableSpace(NamedSpace, Protocol):
     """A space whose archs can be built, and not only be looked up."""
 
