@@ -1,10 +1,11 @@
-"""The across-stack sweep of three networks on part of Fashion-MNIST: three runtimes, one thread and two.
+"""The across-stack sweep of three networks on part of Fashion-MNIST, on runtimes with one thread and two.
 
 A VGG-like, a ResNet-like and a MobileNetV2 are trained by one recipe, each a finished design in the work
 folder, and swept by `netsmith sweep`'s own code: weight pruning, patterns n:m and channel pruning at three
-strengths, in float32 and int8, every network trained on for as many epochs. The figures are each network's
-gains, under the same conditions otherwise, and whether the published finding (Turner et al. 2018) holds.
-Designs and sweeps go on where they were; every point is in `sweep.json` of each folder, with a page.
+strengths, in float32 and int8, every network trained on for as many epochs. Beside the runtimes stands
+PyTorch on compressed sparse rows, the one that leaves zeros out. The figures are each network's gains, under
+the same conditions otherwise, and whether the published finding (Turner et al. 2018) holds. Designs and
+sweeps go on where they were; every point is in `sweep.json` of each folder, with a page.
 
     python benchmarks/sweep.py --data ../shared/data/fashion_mnist --json sweep.json
 """
@@ -76,7 +77,7 @@ NETWORKS = {
 
 def main() -> None:
     arguments = data_parser(__doc__ or "", "sweep")
-    arguments.add_argument("--devices", default="onnxruntime,openvino,litert")
+    arguments.add_argument("--devices", default="onnxruntime,openvino,litert,torch:weights=csr")
     arguments.add_argument("--threads", default="1,2")
     arguments.add_argument("--kinds", default="weights,pattern,channels")
     arguments.add_argument("--strengths", default="0,0.25,0.5,0.75")

@@ -89,7 +89,7 @@ def test_a_restless_machine_is_told() -> None:
         point("whole", 2.0, threads=2),
     ]
     last = finding(points)["text"][-1]
-    assert last.startswith("The machine was restless: the latencies of 1 of 3 points, with 2 threads")
+    assert last.startswith("The machine was restless: the latencies of 1 of 3 points, of threads 2, stayed")
     assert "restless" not in " ".join(finding(points[:1])["text"])
 
 

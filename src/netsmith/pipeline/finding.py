@@ -176,8 +176,8 @@ def _doubts(points: Sequence[Point]) -> Iterator[str]:
     if wide:
         threads = ", ".join(str(t) for t in sorted({p["threads"] for p in wide}))
         yield (
-            f"The machine was restless: the latencies of {len(wide)} of {len(points)} points, with {threads} "
-            "threads, stayed wider than 1 %."
+            f"The machine was restless: the latencies of {len(wide)} of {len(points)} points, of threads "
+            f"{threads}, stayed wider than 1 %."
         )
 
 
