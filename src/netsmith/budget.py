@@ -28,10 +28,11 @@ _UNIT_OF = {
 class Budget:
     """Upper limits of an answer; ``None`` where there is no limit.
 
-    ``latency_ms``: median milliseconds of one image on the device. ``peak_bytes``: the memory that the
-    device's process takes over its idle state. ``activation_bytes``: the most that the activations of one
-    image take at once, counted in the device's precision. ``size_bytes``: of the exported file.
-    ``macs``: multiply-adds of one image. ``params``: learned numbers.
+    ``latency_ms``: median milliseconds of one image on the device; the mean over images where each has a path
+    of its own. ``peak_bytes``: the memory that the device's process takes over its idle state.
+    ``activation_bytes``: the most that the activations of one image take at once, counted in the device's
+    precision. ``size_bytes``: of the exported file. ``macs``: multiply-adds of one image. ``params``: learned
+    numbers.
     """
 
     latency_ms: float | None = None

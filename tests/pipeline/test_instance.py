@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import netsmith
+from netsmith.cli import main
 from netsmith.errors import BudgetError, DeviceError, FolderError, SettingsError
 from netsmith.journal import read
 from netsmith.pipeline.answer import Design
 from netsmith.pipeline.compressed import compression
+from netsmith.pipeline.described import Routes
 from netsmith.pipeline.design import run
 from netsmith.pipeline.pick import pick
 from netsmith.pipeline.progress import Silent
@@ -90,6 +94,49 @@ def test_it_is_loaded_as_the_network_that_routes(routed: Design, images: Path) -
     )
     known = {tuple(path["choices"]) for path in routed.result["routing"]["paths"]}
     assert {arch.choices for arch in archs} & known
+
+
+def test_an_image_is_explained_by_the_path_that_it_takes(
+    routed: Design, finished: Design, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    with np.load(images) as held:
+        pixels = held["images"][:3]
+    files = [tmp_path / f"{number}.png" for number in range(3)]
+    for file, image in zip(files, pixels, strict=True):
+        Image.fromarray(image).save(file)
+    network = routed.network
+    assert isinstance(network, RoutedNetwork)
+    x = routed.module[0](torch.from_numpy(pixels)[:, None])  # type: ignore[index]
+    archs = archs_of(network.supernet.space, network.choices(x))
+    known = {tuple(path["choices"]): path for path in routed.result["routing"]["paths"]}
+    for prediction, arch in zip(routed.predict(files, explained=True), archs, strict=True):
+        why = prediction.explanation
+        assert why is not None
+        assert len(why.blocks) == 2 + len(arch.choices)
+        named = [0 if words == "skip" else words.count("+") + 1 for words in why.blocks[1:-1]]
+        assert named == [bits.bit_count() for bits in arch.choices]
+        if arch.choices in known:
+            assert (why.latency_ms, why.latency_is) == (known[arch.choices]["latency_ms"], "measured")
+            assert why.share == known[arch.choices]["share"]
+        assert why.latency_ms == pytest.approx(LIMIT, rel=0.6)
+    (static,) = (p.explanation for p in finished.predict(files[:1], explained=True))
+    assert static is not None
+    assert (static.latency_ms, static.latency_is, static.share) == (finished.latency_ms, "measured", 1.0)
+    monkeypatch.setattr("sys.argv", ["netsmith", "predict", str(routed.folder), str(files[0]), "--explain"])
+    with suppress(SystemExit):
+        main()
+    said = capsys.readouterr().out
+    assert "of test images" in said
+    assert "mbconv" in said or "basic" in said
+
+
+def test_a_path_that_no_test_image_took_has_a_prediction(routed: Design) -> None:
+    told = json.loads((routed.folder / "arch.json").read_text())
+    routes = Routes.of(told)
+    for path in routed.result["routing"]["paths"]:
+        predicted = routes.predicted_ms(routes.space.arch(tuple(path["choices"])))
+        assert predicted == pytest.approx(path["latency_ms"], rel=0.05)
 
 
 class Stop(Silent):

@@ -80,7 +80,7 @@ class Design:
 
     @property
     def latency_ms(self) -> float:
-        """The measured median of one image on the device, in milliseconds."""
+        """The measured median of one image on the device, in milliseconds; the mean where paths differ."""
         return float(self.result["latency_ms"])
 
     @property

@@ -34,7 +34,7 @@ FIRST_SHARE = 0.7  # of all operations at once: the release's first upper bound
 SEARCH_LR, FINETUNE_LR = 0.02, 0.02
 TRAVEL, CONTROLLER_LRS = 1.5, (5e-4, 1e-2)
 # What a phase takes of the multiply-adds that the design's effort may spend on one training.
-PHASE_SHARE = 1 / 3
+PHASE_SHARE = 1 / 5
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,8 @@ def _plots(folder: Folder) -> dict[str, plots.Spec | None]:
 def _front(folder: Folder, limit: float | None, known_by: str) -> dict[str, plots.Spec | None]:
     """The plots of a front where there is one, else of what a search for one network had to choose from."""
     shown = front.plot(folder, known_by)
+    if shown is None and routing.read(folder) is not None:
+        return {}  # its bounds are shown among its paths
     if shown is None:
         return {"choices": plots.choices(networks.candidates(folder), limit, known_by)}
     return {"front": shown, "progress": front.progress(folder)}
