@@ -111,6 +111,43 @@ def test_from_a_folder_of_images_to_a_label(
     assert "fewest channels that may stay" in refused.err
 
 
+OWN = """
+from torch import nn
+
+def build():
+    first = nn.Conv2d(1, 16, 3), nn.BatchNorm2d(16), nn.ReLU()
+    second = nn.Conv2d(16, 16, 3), nn.BatchNorm2d(16), nn.ReLU()
+    return nn.Sequential(*first, *second, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 2))
+"""
+
+
+def test_a_network_of_ones_own_is_compressed(netsmith: Callable, pictures: Path, tmp_path: Path) -> None:
+    source, out = tmp_path / "mine.py", tmp_path / "out"
+    source.write_text(OWN)
+    ask = (
+        "compress", f"{source}:build", pictures, "--device", "fake", "--macs", "50%", "--strategy", "uniform",
+        "--budget", "quick", "--epochs", "1", "--mean", "0.5", "--std", "0.25", "--out", out,
+    )  # fmt: skip
+    shown = netsmith(*ask)
+    assert shown.status == 0
+    assert "compressed" in shown.out
+    assert "base" in shown.out
+    result = json.loads((out / "result.json").read_text())
+    assert result["macs"] <= 0.5 * result["baselines"]["base"]["macs"]
+    assert f"compress {source}:build {pictures} " in result["command"]
+    assert "--mean 0.5 --std 0.25" in result["command"]
+    assert netsmith(*ask, "--json").out == (out / "result.json").read_text()
+    image = pictures / "sky" / "0.png"
+    (answer,) = json.loads(netsmith("predict", out, image, "--json").out)
+    assert set(answer["probabilities"]) == {"sky", "ground"}
+    refused = netsmith("compress", f"{source}:build", "--macs", "50%")
+    assert refused.status == 2
+    assert "needs images" in refused.err
+    again = netsmith("compress", out, "--macs", "50%")
+    assert again.status == 2
+    assert "compress that network again" in again.err
+
+
 def test_a_budget_that_is_missed_is_status_3(
     netsmith: Callable,
     pictures: Path,
@@ -152,6 +189,9 @@ def test_a_budget_that_is_missed_is_status_3(
         (("compress", "nowhere", "--macs", "50%"), "nowhere holds no result.json"),
         (("sweep", "nowhere", "--device", "fake"), "nowhere holds no result.json"),
         (("sweep", "nowhere", "--device", "fake", "--threads", "some"), "with commas between them"),
+        (("compress", "nowhere.py:build", "digits", "--macs", "50%"), "there is no file nowhere.py"),
+        (("compress", "nowhere.onnx", "digits", "--macs", "50%"), "cannot read nowhere.onnx"),
+        (("compress", "model.pth", "digits", "--macs", "50%"), "weights_only=True"),
     ],
 )
 def test_what_the_user_must_mend_is_status_2_with_a_message_and_no_traceback(

@@ -170,6 +170,27 @@ def test_the_report_shows_what_each_layer_lost(pruned: Design) -> None:
     assert "drawn from the images" in page
 
 
+class Heard(Silent):
+    """A user who reads warnings."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+def test_a_network_that_guesses_is_told_of(images: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module, heard = ResNet(), Heard()
+    nn.init.zeros_(module.fc.weight)
+    asked = {**QUICK, "macs": "1%", "strategy": "uniform"}
+    with pytest.raises(BudgetError):
+        run(own_compression("module", str(images), asked), tmp_path / "out", module=module, progress=heard)
+    assert "right on 25.0 % of the validation images" in heard.warnings[0]
+    assert "(0, 1, 2, 3)" in heard.warnings[0]
+
+
 class Stop(Silent):
     """A user who presses Ctrl-C after so many updates."""
 

@@ -26,6 +26,7 @@ from netsmith.plan import Plan
 from netsmith.train import evaluate
 
 UNFOLDING_BATCHES = 4
+HARDLY_MORE = 0.1  # of what is above chance: below that something is not as it was in the network's training
 MOST_ACTIVATION_BYTES = 8 * 2**30  # of one image: a file that asks for more is an error or an attack
 
 
@@ -113,13 +114,7 @@ def base_of(work: Work) -> Base:
 def whole(work: Work, base: Base) -> Finished:
     """Return the base as it was, beside what is left of it."""
 
-    def judged() -> dict[str, Any]:
-        images = work.loader(work.splits.validation, EVALUATION_BATCH, shuffle=False)
-        return {"accuracy": evaluate(base.module, images).accuracy}
-
     accuracy = base.figures.get("validation_accuracy")
-    if accuracy is None:
-        accuracy = work.once("whole", judged)["accuracy"]
     return Finished(
         name="base",
         kind="base",
@@ -128,7 +123,7 @@ def whole(work: Work, base: Base) -> Finished:
         module=base.module,
         counts=counts_of(work, base.plan or base.module),
         model=export_network(work, base.module, "base"),
-        validation_accuracy=accuracy,
+        validation_accuracy=_accuracy(work, base.module) if accuracy is None else accuracy,
         train_seconds=base.figures.get("train_seconds") or 0.0,
     )
 
@@ -146,11 +141,28 @@ def _check(work: Work, base: Base) -> None:
     if isinstance(work.bench.device, TableDevice):
         raise SettingsError("a table of latencies knows Netsmith's own blocks alone; name a device")
     check_fits(base.module, splits.input_shape, splits.classes)
+    accuracy, chance = _accuracy(work, base.module), 1 / splits.classes
+    if accuracy < chance + HARDLY_MORE * (1 - chance):
+        work.warn(
+            f"the network as it came is right on {100 * accuracy:.1f} % of the validation images, hardly "
+            f"more than guessing among {splits.classes} labels. Are its weights, --mean and --std, and the "
+            f"order of the labels ({', '.join(splits.label_names)[:100]}) those that it was trained with?"
+        )
     if work.journal.all("data")[-1].get("drawn_test"):
         work.warn(
             "the test part was drawn from the images: a network that learned from some of them looks better "
             "than it is, and so does what is left of it. Name a test part that it never saw by --test"
         )
+
+
+def _accuracy(work: Work, module: nn.Module) -> float:
+    """The share of the validation images that a network is right on as it came; found once."""
+
+    def judged() -> dict[str, Any]:
+        images = work.loader(work.splits.validation, EVALUATION_BATCH, shuffle=False)
+        return {"accuracy": evaluate(module, images).accuracy}
+
+    return float(work.once("whole", judged)["accuracy"])
 
 
 def check_fits(module: nn.Module, shape: tuple[int, int, int], classes: int) -> Counts:
