@@ -15,6 +15,7 @@ _MOST_SKIPPED = 200
 # What the validation accuracy of a candidate is of, by the design's judge.
 JUDGED = {
     "supernet": "with the supernet's shared weights",
+    "file": "of the measured files themselves",
     "training": "after a short training",
     "reward": "along their own paths, after fine-tuning",
     "inherited": "with the weights that are left of the base, before any training",
