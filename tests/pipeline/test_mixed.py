@@ -34,7 +34,7 @@ def few() -> Any:
 
 @pytest.fixture(scope="module")
 def base(small: Callable[..., Settings], tmp_path_factory: pytest.TempPathFactory) -> Design:
-    wide = small(epochs=12, width=2.5, latency=5.0)
+    wide = small(epochs=2, search_epochs=1, width=2.5, latency=5.0)
     return run(wide, tmp_path_factory.mktemp("mixed") / "base")
 
 
