@@ -25,10 +25,9 @@ Command = Callable[..., Ran]
 
 
 @pytest.fixture(scope="session", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A latency cache of the tests' own, and tables as wide as they want to be."""
+def wide() -> Iterator[None]:
+    """Tables as wide as they want to be."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NETSMITH_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("COLUMNS", "200")
         yield
 

@@ -96,7 +96,7 @@ def test_from_a_folder_of_images_to_a_label(
     smaller = tmp_path / "design-compressed"
     assert json.loads((smaller / "result.json").read_text())["macs"] <= 0.7 * result["macs"]
     assert netsmith(*compress, "--json").out == (smaller / "result.json").read_text()
-    refused = netsmith("compress", out, "--latency", "0.000001ms", "--out", tmp_path / "never")
+    refused = netsmith("compress", out, "--macs", "0.1%", "--out", tmp_path / "never")
     assert refused.status == 2
 
     swept = ("sweep", out, "--device", "fake", "--threads", "1,2", "--kinds", "weights", "--strengths", "0.5")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +23,6 @@ SMALL: dict[str, Any] = {
     "epochs": 2,
     "baselines": "none",
 }
-
-
-@pytest.fixture(scope="session", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A latency cache of the tests' own."""
-    folder = tmp_path_factory.mktemp("cache")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NETSMITH_CACHE", str(folder))
-        yield folder
 
 
 def write_images(path: Path, *, seed: int = 0, count: int = 160) -> Path:

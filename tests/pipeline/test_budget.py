@@ -139,7 +139,10 @@ def test_a_design_keeps_a_limit_of_activations(small: Make, tmp_path: Path) -> N
         run(small(activations=64), tmp_path / "none")
 
 
-def test_a_memory_that_cannot_be_kept_is_said(small: Make, tmp_path: Path) -> None:
+def test_a_memory_that_cannot_be_kept_is_said(
+    small: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("netsmith.pipeline.choose.ROUNDS", 2)
     design = run(small(memory=1000.0, epochs=1), tmp_path)
     assert not design.budget_met
     assert any("peak_bytes" in reason for reason in design.result["reasons"])

@@ -34,7 +34,8 @@ def few() -> Any:
 
 @pytest.fixture(scope="module")
 def base(small: Callable[..., Settings], tmp_path_factory: pytest.TempPathFactory) -> Design:
-    wide = small(epochs=2, search_epochs=1, width=2.5, latency=5.0)
+    stages = ((16, 1, 1), (24, 1, 2))
+    wide = small(epochs=2, search_epochs=1, width=2.5, latency=5.0, stages=stages)
     return run(wide, tmp_path_factory.mktemp("mixed") / "base")
 
 
@@ -45,15 +46,15 @@ def chosen(base: Design, out: Path, progress: Any = None, **asked: Any) -> Desig
 
 @pytest.fixture(scope="module")
 def halfway(base: Design, tmp_path_factory: pytest.TempPathFactory) -> Design:
-    """Between the size of the int8 file and that of the float32 one, which are some 150 and 400 kB."""
-    return chosen(base, tmp_path_factory.mktemp("mixed") / "half", size="250kB", baselines="quick")
+    """Between the size of the int8 file and that of the float32 one, which are some 100 and 246 kB."""
+    return chosen(base, tmp_path_factory.mktemp("mixed") / "half", size="170kB", baselines="quick")
 
 
 def test_the_limit_is_kept_by_a_file_of_both_precisions(halfway: Design, base: Design) -> None:
     result = halfway.result
     assert halfway.budget_met
     small, large = (result["baselines"][name]["size_bytes"] for name in ("int8", "float32"))
-    assert small < result["size_bytes"] <= 250000 < large
+    assert small < result["size_bytes"] <= 170000 < large
     assert result["device"] == f"{DEVICE},precision=int8"
     assert (result["strategy"], result["judge"]) == ("programme", "file")
     precisions = json.loads((halfway.folder / "arch.json").read_text())["precisions"]
@@ -72,7 +73,7 @@ def test_the_file_loses_least_of_those_measured_within_the_limit(halfway: Design
     trials = [e for e in read(halfway.folder / "journal") if e["event"] == "trial"]
     digests = [e["digest"] for e in trials]
     assert len(digests) == len(set(digests)) > 4
-    within = [e["trial"] for e in trials if e["trial"]["figures"]["size_bytes"] <= 250000]
+    within = [e["trial"] for e in trials if e["trial"]["figures"]["size_bytes"] <= 170000]
     best = min(within, key=lambda trial: trial["figures"]["loss"])
     assert best["arch"]["choices"] == list(halfway.arch.choices)
 
@@ -88,10 +89,10 @@ def test_killed_and_started_again_it_measures_only_what_is_missing(base: Design,
                 raise KilledError
 
     with pytest.raises(KilledError):
-        chosen(base, tmp_path / "half", Kill(), size="250kB")
+        chosen(base, tmp_path / "half", Kill(), size="170kB")
     before = [e["digest"] for e in read(tmp_path / "half" / "journal") if e["event"] == "trial"]
     assert len(before) >= 4
-    assert chosen(base, tmp_path / "half", size="250kB").budget_met
+    assert chosen(base, tmp_path / "half", size="170kB").budget_met
     after = [e["digest"] for e in read(tmp_path / "half" / "journal") if e["event"] == "trial"]
     assert after[: len(before)] == before
     assert len(after) == len(set(after))
