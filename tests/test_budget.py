@@ -93,3 +93,9 @@ def test_broken_names_every_limit_that_is_broken() -> None:
 
 def test_not_a_number_keeps_no_limit() -> None:
     assert Budget(latency_ms=2.0).broken({"latency_ms": math.nan})
+
+
+def test_used_is_the_greatest_share_of_a_limit_that_is_known() -> None:
+    budget = Budget(latency_ms=2, size_bytes=100, macs=5)
+    assert budget.used({"latency_ms": 1, "size_bytes": 75, "params": 9}) == 0.75
+    assert budget.used({"params": 9}) == 0

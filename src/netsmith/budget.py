@@ -60,6 +60,11 @@ class Budget:
             if name in figures and not figures[name] <= limit  # not-a-number keeps no limit
         )
 
+    def used(self, figures: Mapping[str, float]) -> float:
+        """Return the greatest share of a limit that ``figures`` use up; 0 where none of them is limited."""
+        limits = self.limits()
+        return max((figures[name] / limit for name, limit in limits.items() if name in figures), default=0.0)
+
 
 def read_quantity(text: str | float, name: str) -> float:
     """Read ``"0.2ms"``, ``"1MB"`` or ``"300M"`` as the number that the budget's ``name`` holds.

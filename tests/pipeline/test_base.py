@@ -27,6 +27,7 @@ from netsmith.pipeline.design import run
 from netsmith.pipeline.pick import pick
 from netsmith.pipeline.progress import Silent
 from netsmith.pipeline.settings import merge, read_toml
+from tests.pipeline.stop import Stop
 
 MEAN, STD = 0.4, 0.25
 QUICK: dict[str, Any] = {"device": "fake", "budget": "quick", "epochs": 2, "threads": 1, "baselines": "none"}
@@ -189,18 +190,6 @@ def test_a_network_that_guesses_is_told_of(images: Path, tmp_path: Path) -> None
         run(own_compression("module", str(images), asked), tmp_path / "out", module=module, progress=heard)
     assert "right on 25.0 % of the validation images" in heard.warnings[0]
     assert "(0, 1, 2, 3)" in heard.warnings[0]
-
-
-class Stop(Silent):
-    """A user who presses Ctrl-C after so many updates."""
-
-    def __init__(self, after: int) -> None:
-        self.left = after
-
-    def update(self, done: int, of: int, note: str = "") -> None:
-        self.left -= 1
-        if self.left < 0:
-            raise KeyboardInterrupt
 
 
 def test_killed_and_started_again_it_ends_alike(

@@ -20,8 +20,8 @@ from netsmith.pipeline.answer import Design
 from netsmith.pipeline.compressed import compression
 from netsmith.pipeline.design import run
 from netsmith.pipeline.pick import pick
-from netsmith.pipeline.progress import Silent
 from netsmith.pipeline.settings import Settings, read_toml
+from tests.pipeline.stop import Stop
 
 EPISODES = 8
 
@@ -86,18 +86,6 @@ def test_the_command_that_repeats_it_is_in_the_result(smaller: Design, base: Des
     page = (smaller.folder / "report.html").read_text()
     assert "with the weights that are left of the base, before any training" in page
     assert "but for the base, as it was" in page
-
-
-class Stop(Silent):
-    """A user who presses Ctrl-C after so many updates."""
-
-    def __init__(self, after: int) -> None:
-        self.left = after
-
-    def update(self, done: int, of: int, note: str = "") -> None:
-        self.left -= 1
-        if self.left < 0:
-            raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("after", [2, EPISODES])

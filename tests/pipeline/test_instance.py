@@ -22,11 +22,11 @@ from netsmith.pipeline.compressed import compression
 from netsmith.pipeline.described import Routes
 from netsmith.pipeline.design import run
 from netsmith.pipeline.pick import pick
-from netsmith.pipeline.progress import Silent
 from netsmith.pipeline.settings import Settings
 from netsmith.spaces.routed import RoutedSpace
 from netsmith.supernet.policies import archs_of
 from netsmith.supernet.routed_network import RoutedNetwork
+from tests.pipeline.stop import Stop
 
 LAYOUT = ((16, 1, 1), (16, 2, 2))
 LIMIT = 0.1
@@ -137,18 +137,6 @@ def test_a_path_that_no_test_image_took_has_a_prediction(routed: Design) -> None
     for path in routed.result["routing"]["paths"]:
         predicted = routes.predicted_ms(routes.space.arch(tuple(path["choices"])))
         assert predicted == pytest.approx(path["latency_ms"], rel=0.05)
-
-
-class Stop(Silent):
-    """A user who presses Ctrl-C after so many updates."""
-
-    def __init__(self, after: int) -> None:
-        self.left = after
-
-    def update(self, done: float, total: float, note: str = "") -> None:
-        self.left -= 1
-        if self.left < 0:
-            raise KeyboardInterrupt
 
 
 def test_killed_again_and_again_it_ends_alike(

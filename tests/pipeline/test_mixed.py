@@ -11,15 +11,17 @@ import onnx
 import pytest
 import torch
 
-from netsmith.errors import BudgetError, SettingsError
+from netsmith.budget import Budget
+from netsmith.errors import BudgetError, FolderError, SettingsError
 from netsmith.journal import read
 from netsmith.pipeline import mixed
 from netsmith.pipeline.answer import Design
 from netsmith.pipeline.compressed import compression
 from netsmith.pipeline.design import run
 from netsmith.pipeline.mixed import int8
-from netsmith.pipeline.progress import Silent
+from netsmith.pipeline.pick import pick
 from netsmith.pipeline.settings import Settings
+from tests.pipeline.stop import Stop
 
 pytest.importorskip("onnxruntime")
 DEVICE = "onnxruntime:threads=1"
@@ -78,24 +80,20 @@ def test_the_file_loses_least_of_those_measured_within_the_limit(halfway: Design
     assert best["arch"]["choices"] == list(halfway.arch.choices)
 
 
-class KilledError(Exception):
-    pass
-
-
 def test_killed_and_started_again_it_measures_only_what_is_missing(base: Design, tmp_path: Path) -> None:
-    class Kill(Silent):
-        def update(self, done: int, of: int, note: str = "") -> None:
-            if done == 5:
-                raise KilledError
-
-    with pytest.raises(KilledError):
-        chosen(base, tmp_path / "half", Kill(), size="170kB")
+    with pytest.raises(KeyboardInterrupt):
+        chosen(base, tmp_path / "half", Stop(after=5), size="170kB")
     before = [e["digest"] for e in read(tmp_path / "half" / "journal") if e["event"] == "trial"]
     assert len(before) >= 4
     assert chosen(base, tmp_path / "half", size="170kB").budget_met
     after = [e["digest"] for e in read(tmp_path / "half" / "journal") if e["event"] == "trial"]
     assert after[: len(before)] == before
     assert len(after) == len(set(after))
+
+
+def test_no_other_point_is_picked(halfway: Design) -> None:
+    with pytest.raises(FolderError, match="--precision mixed"):
+        pick(halfway.folder, Budget(size_bytes=200000))
 
 
 @pytest.mark.parametrize(

@@ -21,11 +21,12 @@ from netsmith.journal import read
 from netsmith.pipeline import sweep as sweeping
 from netsmith.pipeline.answer import Design
 from netsmith.pipeline.design import run
-from netsmith.pipeline.grid import File, Grid, Variant, device_text
-from netsmith.pipeline.progress import Silent
+from netsmith.pipeline.grid import File, Grid, Variant
 from netsmith.pipeline.settings import Settings
 from netsmith.pipeline.sweep import run_sweep
+from netsmith.pipeline.values import device_text
 from netsmith.testing import FakeDevice
+from tests.pipeline.stop import Stop
 
 # Both fake devices take no threads and no precision, ONNX Runtime takes both.
 GRID = Grid(("fake", "onnxruntime"), (1, 2), ("weights", "pattern", "channels", "both"), (0.0, 0.5, 0.7))
@@ -154,18 +155,6 @@ def test_started_again_it_does_nothing_twice(
     assert run_sweep(base.folder, GRID, out, epochs=4) == found
     assert len(quick) == footprints
     assert list(read(out / "journal")) == events
-
-
-class Stop(Silent):
-    """A user who presses Ctrl-C after so many updates."""
-
-    def __init__(self, after: int) -> None:
-        self.left = after
-
-    def update(self, done: float, total: float, note: str = "") -> None:
-        self.left -= 1
-        if self.left < 0:
-            raise KeyboardInterrupt
 
 
 def test_killed_and_asked_for_more_it_ends_with_the_same_files(

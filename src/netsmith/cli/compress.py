@@ -1,4 +1,4 @@
-"""``netsmith compress``: a trained network made smaller."""
+"""``netsmith compress``: a trained network made smaller, by fewer channels or by mixed precision."""
 
 from __future__ import annotations
 

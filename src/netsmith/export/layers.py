@@ -48,7 +48,7 @@ def _convolution(attributes: Mapping[str, Any], constants: Constants) -> nn.Modu
     layer = nn.Conv2d(
         weight.shape[1] * groups,
         weight.shape[0],
-        tuple(weight.shape[2:]),  # type: ignore[arg-type]  # of two, or this is no image
+        (weight.shape[2], weight.shape[3]),
         tuple(attributes.get("strides", (1, 1))),
         (top, left) if even else 0,
         tuple(attributes.get("dilations", (1, 1))),

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ctypes
 from functools import cache
+from typing import TypeVar
 
 import torch
+from torch import nn
 
 # glibc's malloc.h
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 _TOP_PAD_BYTES = 64 << 20
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 @cache
@@ -31,6 +35,11 @@ def keep_memory() -> bool:
     settings = ((_M_MMAP_THRESHOLD, never), (_M_TRIM_THRESHOLD, never), (_M_TOP_PAD, _TOP_PAD_BYTES))
     done = [mallopt(option, value) == 1 for option, value in settings]
     return all(done)
+
+
+def channels_last(module: Module) -> Module:
+    """Give a module's convolutions their channels innermost, in place, and return it."""
+    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
 def takes_kernels(x: torch.Tensor) -> bool:

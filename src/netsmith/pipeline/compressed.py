@@ -126,7 +126,7 @@ def _choose(pruning: Pruning) -> tuple[list[Trial], list[Trial]]:
         kept = [trial for trial in trials if trial.valid]
         if kept:
             return kept, list(measured.values())
-        limit *= 0.99 / max(1.0, min(map(partial(_used, pruning), trials)))
+        limit *= 0.99 / max(1.0, min(pruning.work.budget.used(t.figures) for t in trials))
     return [], list(measured.values())
 
 
@@ -198,12 +198,6 @@ def _written(pruning: Pruning, stage: str, trial: Trial, seconds: float) -> Tria
         "trial", stage=stage, digest=trial.arch.digest, trial=trial.to_dict(), seconds=round(seconds, 3)
     )
     return trial
-
-
-def _used(pruning: Pruning, trial: Trial) -> float:
-    """The greatest share of a limit that a measured trial uses up."""
-    limits = pruning.work.budget.limits()
-    return max(trial.figures[name] / limit for name, limit in limits.items() if name in trial.figures)
 
 
 def _beside(pruning: Pruning) -> list[Finished]:

@@ -32,26 +32,33 @@ def train_best(
     Where nothing is ranked, the one of ``measured`` is trained that is over the budget by the least.
     ``start_of`` gives the weights to start from, or None for none; ``teacher`` is what else it learns from.
     """
-    reasons: list[str] = []
-    if not ranked:
-        reasons = ["no arch that was measured keeps the budget; this is the closest"]
-        limits = work.budget.limits()
-        ranked = sorted(
-            measured,
-            key=lambda t: max((t.figures.get(n, 0) / limit for n, limit in limits.items()), default=0),
-        )[:1]
-    for attempt, trial in enumerate(ranked[:ATTEMPTS]):
-        name = "design" if attempt == 0 else f"design-{attempt + 1}"
-        work.progress.stage("Training the network" if attempt == 0 else "Training the next best")
+    reasons = [] if ranked else ["no arch that was measured keeps the budget; this is the closest"]
+    ranked = ranked or [min(measured, key=lambda trial: work.budget.used(trial.figures))]
+
+    def trained(trial: Trial, name: str) -> Finished:
+        work.progress.stage("Training the network" if name == "design" else "Training the next best")
         plan, start = plan_of(trial.arch), start_of(trial.arch)
         what = start if plan is None else plan
         assert what is not None  # one without a plan starts from what is left of its base
         recipe = training_recipe(work, what)
-        network = finish(work, name, "design", plan, recipe, arch=trial.arch, start=start, teacher=teacher)
-        record = work.once("verified", partial(verify, work, network, work.budget), name=name)
-        if not record["broken"] or attempt == len(ranked[:ATTEMPTS]) - 1:
-            return network, [*reasons, *([record["broken"]] if record["broken"] else [])]
-        work.warn(f"{name} as trained and measured has {record['broken']}; training the next best")
+        return finish(work, name, "design", plan, recipe, arch=trial.arch, start=start, teacher=teacher)
+
+    best, broken = first_within(work, [partial(trained, trial) for trial in ranked])
+    return best, [*reasons, *broken]
+
+
+def first_within(work: Work, makers: Sequence[Callable[[str], Finished]]) -> tuple[Finished, list[str]]:
+    """Make one network after another, by its name, and return the first that keeps the budget as measured.
+
+    After ``ATTEMPTS`` it is the last, with what it breaks.
+    """
+    makers = makers[:ATTEMPTS]
+    for attempt, make in enumerate(makers, 1):
+        network = make("design" if attempt == 1 else f"design-{attempt}")
+        record = work.once("verified", partial(verify, work, network, work.budget), name=network.name)
+        if not record["broken"] or attempt == len(makers):
+            return network, [record["broken"]] if record["broken"] else []
+        work.warn(f"{network.name} as finished and measured has {record['broken']}; taking the next best")
     raise AssertionError("unreachable: the last attempt always returns")
 
 

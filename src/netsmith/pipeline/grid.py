@@ -153,17 +153,6 @@ class Grid:
         return {name: list(values) for name, values in asdict(self).items()}
 
 
-def device_text(runtime: str, threads: int, precision: Precision) -> str:
-    """Return the text of the device that a runtime is with so many threads, in this precision.
-
-    What a runtime is by itself, one thread and float32, is left out: not every runtime has the options.
-    """
-    options = [f"threads={threads}"] if threads > 1 else []
-    options += [f"precision={precision}"] if precision != "float32" else []
-    joined = "," if ":" in runtime.split("runtime=")[-1] else ":"
-    return runtime + (joined + ",".join(options) if options else "")
-
-
 def _numbers(name: str, text: str, *, whole: bool = False) -> list[float]:
     try:
         values = [float(int(part) if whole else float(part)) for part in text.split(",")]

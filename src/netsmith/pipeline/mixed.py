@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +18,10 @@ from netsmith.compress.floating import Layers, Outcome, choose_floating, within
 from netsmith.errors import SettingsError
 from netsmith.pipeline.base import Base, base_of
 from netsmith.pipeline.conclude import conclude
-from netsmith.pipeline.deliver import ATTEMPTS, verify
+from netsmith.pipeline.deliver import first_within
 from netsmith.pipeline.finish import Finished, counts_of, export_network
-from netsmith.pipeline.networks import TEST_BATCH
+from netsmith.pipeline.networks import run_over
+from netsmith.pipeline.values import device_text
 from netsmith.pipeline.work import SCORING_IMAGES, Work
 from netsmith.spaces.mixed import MixedSpace
 from netsmith.trial import Trial
@@ -35,9 +35,7 @@ _MARGIN = 0.99
 
 def int8(device: str) -> str:
     """Return the text of the device at whose int8 files the precisions are chosen."""
-    if "precision=" in device:
-        return device
-    return f"{device}{',' if ':' in device else ':'}precision=int8"
+    return device if "precision=" in device else device_text(device, 1, "int8")
 
 
 def mixed_design(work: Work) -> None:
@@ -80,23 +78,11 @@ class Precisions:
 
     def outcome(self, floating: Layers) -> Outcome:
         """Return the outcome of the file in which these layers are float32; found once."""
-        arch = self.space.of(floating)
-        known = self.work.journal.last("trial", stage="measure", digest=arch.digest)
-        if known is None:
-            figures = self._figures(floating)
-            reason = self.work.budget.broken(figures)
-            known = self.work.journal.write(
-                "trial", stage="measure", digest=arch.digest, trial=Trial(arch, figures, reason).to_dict()
-            )
-        found = dict(known["trial"]["figures"])
+        found = self._trial(floating).figures
         return Outcome(found["loss"], {name: found[name] for name in LIMITED if name in found})
 
-    def finished(self, floating: Layers, name: str, kind: str) -> Finished:
+    def finished(self, floating: Layers, name: str, *, kind: str) -> Finished:
         """Return the network with the file in which these layers are float32."""
-        model = self._file(floating, name)
-        loss_and_accuracy = self.work.once(
-            "judged", lambda: dict(zip(("loss", "accuracy"), self._judged(model), strict=True)), name=name
-        )
         return Finished(
             name=name,
             kind=kind,
@@ -104,11 +90,22 @@ class Precisions:
             arch=self.space.of(floating),
             module=self.base.module,
             counts=counts_of(self.work, self.base.plan or self.base.module),
-            model=model,
-            validation_accuracy=loss_and_accuracy["accuracy"],
+            model=self._file(floating, name),
+            validation_accuracy=1 - self._trial(floating).figures["error"],
             train_seconds=0.0,
             described={"precisions": {x: "float32" if x in floating else "int8" for x in self.space.layers}},
         )
+
+    def _trial(self, floating: Layers) -> Trial:
+        arch = self.space.of(floating)
+        known = self.work.journal.last("trial", stage="measure", digest=arch.digest)
+        if known is None:
+            figures = self._figures(floating)
+            trial = Trial(arch, figures, self.work.budget.broken(figures))
+            known = self.work.journal.write(
+                "trial", stage="measure", digest=arch.digest, trial=trial.to_dict()
+            )
+        return Trial.from_dict(known["trial"])
 
     def _file(self, floating: Layers, name: str) -> bytes:
         return export_network(self.work, self.base.module, name, floating=floating)
@@ -130,16 +127,12 @@ class Precisions:
 
     def _judged(self, model: bytes) -> tuple[float, float]:
         """Return the mean cross-entropy and the accuracy, 0..1, of a file on validation images."""
-        images, device = self.work.splits.validation, self.work.bench.device
-        count = min(len(images), SCORING_IMAGES)
-        places = torch.split(torch.arange(count), TEST_BATCH)
-        logits = [
-            device.prepare(model, np.ascontiguousarray(pixels.numpy()))() for pixels in images.stream(places)
-        ]
-        given = torch.from_numpy(np.concatenate(logits)).double()
-        labels = images.labels[:count]
-        loss = F.cross_entropy(given, labels)
-        return float(loss), float((given.argmax(1) == labels).double().mean())
+        images = self.work.splits.validation
+        some = images.subset(torch.arange(min(len(images), SCORING_IMAGES)))
+        batches = list(run_over(self.work.bench.device, model, some))
+        labels = torch.cat([batch for batch, _ in batches])
+        logits = torch.from_numpy(np.concatenate([batch for _, batch in batches])).double()
+        return float(F.cross_entropy(logits, labels)), float((logits.argmax(1) == labels).double().mean())
 
 
 def _check_device(work: Work) -> None:
@@ -174,23 +167,16 @@ def _best(precisions: Precisions) -> tuple[Finished, list[str]]:
     reasons: list[str] = []
     if not kept:
         reasons = ["no choice of float32 layers that was measured keeps the budget; this is the closest"]
-        kept = [min(steps, key=lambda s: max(s[1].figures[name] / limit for name, limit in limits.items()))]
-    for attempt, (floating, _) in enumerate(kept[:ATTEMPTS]):
-        name = "design" if attempt == 0 else f"design-{attempt + 1}"
-        finished = precisions.finished(floating, name, "design")
-        record = work.once("verified", partial(verify, work, finished, work.budget), name=name)
-        if not record["broken"] or attempt == len(kept[:ATTEMPTS]) - 1:
-            return finished, [*reasons, *([record["broken"]] if record["broken"] else [])]
-        work.warn(f"{name} as measured for longer has {record['broken']}; taking the next best")
-    raise AssertionError("unreachable: the last attempt always returns")
+        kept = [min(steps, key=lambda step: work.budget.used(step[1].figures))]
+    best, broken = first_within(
+        work, [partial(precisions.finished, floating, kind="design") for floating, _ in kept]
+    )
+    return best, [*reasons, *broken]
 
 
 def _beside(precisions: Precisions) -> Sequence[Finished]:
     """The files of int8 and of float32 alone, if they are asked for."""
     if precisions.work.settings.baselines == "none":
         return []
-    everything: Any = frozenset(precisions.space.layers)
-    return [
-        precisions.finished(frozenset(), "int8", "int8"),
-        precisions.finished(everything, "float32", "float32"),
-    ]
+    both = {"int8": frozenset[str](), "float32": frozenset(precisions.space.layers)}
+    return [precisions.finished(floating, name, kind=name) for name, floating in both.items()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 from netsmith.data import Images
-from netsmith.devices.device import Device
+from netsmith.devices.device import Array, Device
 from netsmith.devices.measure import Latency
 from netsmith.export.parity import TOLERANCE, check_parity
 from netsmith.nn.network import Network
@@ -38,11 +39,16 @@ def test_exported(device: Device, model: bytes, images: Images) -> Tested:
     """Run the exported file over ``images`` in the device's runtime."""
     classes = len(images.label_names)
     confusion = np.zeros((classes, classes), np.int64)
+    for labels, logits in run_over(device, model, images):
+        np.add.at(confusion, (labels.numpy(), logits.argmax(1)), 1)
+    return Tested(float(np.trace(confusion) / confusion.sum()), confusion.tolist())
+
+
+def run_over(device: Device, model: bytes, images: Images) -> Iterator[tuple[torch.Tensor, Array]]:
+    """Yield labels (N,) and the exported file's logits (N, classes), batch by batch."""
     places = torch.split(torch.arange(len(images)), TEST_BATCH)
     for place, pixels in zip(places, images.stream(places), strict=True):
-        logits = device.prepare(model, pixels.numpy())()
-        np.add.at(confusion, (images.labels[place].numpy(), logits.argmax(1)), 1)
-    return Tested(float(np.trace(confusion) / confusion.sum()), confusion.tolist())
+        yield images.labels[place], device.prepare(model, pixels.numpy())()
 
 
 def worst_difference(

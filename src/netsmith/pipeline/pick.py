@@ -54,6 +54,11 @@ def pick(
             f"the points of the front of {folder} are not archs: each is a controller's choice of "
             "paths. Design again for another latency"
         )
+    if not settings.way.trains:
+        raise FolderError(
+            f"the points of the front of {folder} are files of one network, with nothing to train. Choose "
+            "precisions again within other limits: netsmith compress NETWORK --precision mixed"
+        )
     trial = _asked_for(design, budget, digest)
     place = f"{PLACE}/{trial.arch.digest[:8]}"
     with DesignFolder(folder, settings) as opened:

@@ -78,8 +78,8 @@ def conclude_routed(
     times, beside = _timed(work, design, chosen, predict, others)
     if broken_limits(work.budget, {"latency_ms": times.mean_ms}):
         times = pooled(times, _timed(work, design, chosen, predict, ())[0])
-    figures = routed_figures(work, design, network, times)
-    seen = Chosen.of(work, network, work.splits.validation).archs
+    seen = Chosen.of(work, network, work.splits.validation)
+    figures = routed_figures(work, design, network, times, seen)
     routing_told = {
         **_choices(work, design, network, chosen),
         **_entropies(chosen),
@@ -92,7 +92,7 @@ def conclude_routed(
         "paths": _paths(work, network, times, chosen),
         "operations": _operations(space, chosen),
         "decisions": {place: list(names) for place, names in _names(space).items()},
-        **policy_worth(work, model, network, chosen.archs, seen, times.mean_ms),
+        **policy_worth(work, model, network, chosen.archs, seen.archs, times.mean_ms),
         "bounds": [
             {name: record[name] for name in ("number", "figures", "validation_accuracy", "paths", "reason")}
             for record in work.journal.all("kept")
@@ -107,20 +107,21 @@ def conclude_routed(
     end(work, space, model, design, {**answer, "routing": routing_told}, baselines=baselines, front=front)
 
 
-def routed_figures(work: Work, design: Finished, network: RoutedNetwork, times: PathTimes) -> dict[str, Any]:
+def routed_figures(
+    work: Work, design: Finished, network: RoutedNetwork, times: PathTimes, seen: Chosen
+) -> dict[str, Any]:
     """Return the figures of a network that routes images as ``result.json`` has those of any other.
 
     Counts are of images: the mean of multiply-adds with the controller's, the most that activations take.
-    Weights are all that there are.
+    Weights are all that there are. ``seen`` are the choices for validation images.
     """
-    validation = work.splits.validation
-    sure = (~Chosen.of(work, network, validation).near).nonzero()[:, 0]
+    sure = (~seen.near).nonzero()[:, 0]
     space, precision = network.supernet.space, work.bench.device.precision
     counts = {path.arch: count_plan(space.plan(path.arch)) for path in times.paths}
     choosing = count(network.controller.body, work.splits.input_shape)
     used = (*counts.values(), choosing)
     return {
-        **proved_figures(work, design, validation.subset(sure)),
+        **proved_figures(work, design, work.splits.validation.subset(sure)),
         "params": sum(parameter.numel() for parameter in network.parameters()),
         "macs": round(
             choosing.macs + sum(p.images * counts[p.arch].macs for p in times.paths) / times.images

@@ -16,6 +16,7 @@ from netsmith.latency.model import LatencyModel
 from netsmith.nn.controller import Controller, ControllerKind, build_controller
 from netsmith.nn.network import Network
 from netsmith.nn.preprocess import Normalize
+from netsmith.nn.runtime import channels_last
 from netsmith.pipeline.finish import deployable, file_metadata
 from netsmith.pipeline.work import Work
 from netsmith.spaces.routed import RoutedSpace
@@ -70,8 +71,7 @@ def new_network(work: Work, space: RoutedSpace) -> RoutedNetwork:
     """Return an untrained network of ``space``, the same for the same seed, with channels innermost."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(work.settings.seed)
-        network = build(space, controller_kind(work))
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+        return channels_last(build(space, controller_kind(work)))
 
 
 def build(space: RoutedSpace, kind: ControllerKind) -> RoutedNetwork:

@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from random import Random
 
-import torch
-
 from netsmith.arch import Arch
 from netsmith.latency.model import LatencyModel
 from netsmith.nn.network import Network
+from netsmith.nn.runtime import channels_last
 from netsmith.pipeline.finish import Finished, finish
 from netsmith.pipeline.reach import shallow
 from netsmith.pipeline.work import EVALUATION_BATCH, Work
@@ -68,7 +67,7 @@ def best_path(work: Work, supernet: RoutedSupernet, archs: Iterable[Arch]) -> tu
 
 def cut_out(work: Work, supernet: RoutedSupernet, arch: Arch) -> Network:
     """Return the network of one path, its batch-norm statistics estimated anew."""
-    network = supernet.extract(arch).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = channels_last(supernet.extract(arch))
     calibration = work.loader(work.splits.train, EVALUATION_BATCH, salt=3)
     recalibrate(network, calibration, CALIBRATION_BATCHES)
     assert isinstance(network, Network)

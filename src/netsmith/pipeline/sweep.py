@@ -38,12 +38,13 @@ from netsmith.pipeline.calibration import calibrated
 from netsmith.pipeline.compressed import compression
 from netsmith.pipeline.finish import counts_of, export_network, train_network, training_recipe
 from netsmith.pipeline.folder import DesignFolder
-from netsmith.pipeline.grid import File, Grid, Variant, device_text
+from netsmith.pipeline.grid import File, Grid, Variant
 from netsmith.pipeline.networks import test_exported
 from netsmith.pipeline.progress import Progress, Silent
 from netsmith.pipeline.pruning import Pruning
 from netsmith.pipeline.swept import answer
 from netsmith.pipeline.timing import time_in_turn
+from netsmith.pipeline.values import device_text
 from netsmith.pipeline.work import Work
 from netsmith.plan import Plan
 from netsmith.report import write_sweep

@@ -1,4 +1,4 @@
-"""The values of settings that are several numbers, as they come from TOML, options or Python."""
+"""The values of settings that are more than one number or word."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from netsmith.devices.device import Precision
 from netsmith.errors import SettingsError
 
 
@@ -43,3 +44,14 @@ def _read_stage(row: Any) -> tuple[int, int, int]:
         )
     width, blocks, stride = values
     return width, blocks, stride
+
+
+def device_text(runtime: str, threads: int, precision: Precision) -> str:
+    """Return the text of the device that a runtime is with so many threads, in this precision.
+
+    What a runtime is by itself, one thread and float32, is left out: not every runtime has the options.
+    """
+    options = [f"threads={threads}"] if threads > 1 else []
+    options += [f"precision={precision}"] if precision != "float32" else []
+    joined = "," if ":" in runtime.split("runtime=")[-1] else ":"
+    return runtime + (joined + ",".join(options) if options else "")

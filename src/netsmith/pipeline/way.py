@@ -45,6 +45,11 @@ class Way(NamedTuple):
         """Whether the answer is one arch; else every image has its own."""
         return self.space != "routed"
 
+    @property
+    def trains(self) -> bool:
+        """Whether an arch is trained before it is handed over; else only its file differs from others."""
+        return self.space != "mixed"
+
 
 def way_of(space: str, strategy: str, judge: str, *, based: bool, mixed: bool) -> Way:
     """Return the way with what is "auto" filled in.

@@ -22,6 +22,7 @@ from netsmith.arch import Arch
 from netsmith.errors import TrainingError
 from netsmith.nn.average import Average
 from netsmith.nn.network import Network
+from netsmith.nn.runtime import channels_last
 from netsmith.spaces.chain import ChainSpace
 from netsmith.supernet.aim import Aim
 from netsmith.supernet.objective import PathCosts
@@ -87,7 +88,7 @@ class ProxylessSearch:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.supernet = Supernet(space, recipe.weights).to(self.device)
-        self.supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        channels_last(self.supernet)
         self.average = Average(self.supernet, 0.5)
         self.aims = [Aim(space, costs, target_ms, recipe, seed) for costs, target_ms in targets]
         self.optimizer = torch.optim.SGD(
