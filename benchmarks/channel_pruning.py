@@ -35,6 +35,7 @@ from netsmith.nn.runtime import keep_memory
 from netsmith.train import Recipe, evaluate, recalibrate, train
 from netsmith.train.recipe import fit_lr
 
+SETS = ("Fashion-MNIST", "CIFAR-10")
 VALIDATION, BATCH, CALIBRATION_BATCHES, SCORED_BATCHES = 3000, 64, 4, 8
 WAYS = ("agent", "uniform", "width multiplier", "random", "magnitude", "knapsack")
 # Networks, the share of multiply-adds that stays, and the ways that are compared there.
@@ -91,18 +92,18 @@ def compared(
 ) -> Record:
     """Return test accuracies, 0..1: the base's, and of each way's network before and after fine-tuning."""
     make = partial(NETWORKS[name], images.shape[0], images.classes)
-    base = seeded(make, seed)
-    fitted(base, images, effort.epochs, seed)
+    base = trained(make, images, effort.epochs, seed)
     job = _Job(base, images, share, effort, seed)
     record: Record = {"base": evaluate(base, images.test).accuracy, "macs": count(base, images.shape).macs}
     for way in ways:
         if way == "width multiplier":
-            network, epochs = seeded(partial(make, job.multiplier(make)), seed), effort.epochs + effort.tuning
+            narrow = partial(make, job.multiplier(make))
+            network = trained(narrow, images, effort.epochs + effort.tuning, seed)
         else:
-            network, epochs = job.cut(job.widths(way)), effort.tuning
+            network = job.cut(job.widths(way))
             recalibrate(network, images.plain, CALIBRATION_BATCHES)
             record[f"{way}, before"] = evaluate(network, images.test).accuracy
-        fitted(network, images, epochs, seed)
+            fitted(network, images, effort.tuning, seed)
         record[way] = evaluate(network, images.test).accuracy
         record[f"{way}, macs"] = count(network, images.shape).macs
     return record
@@ -152,9 +153,11 @@ class _Job:
         return next(w for w in within if count(make(w), self.images.shape).macs <= self.limit)
 
 
-def seeded(make: Callable[[], nn.Module], seed: int) -> nn.Module:
+def trained(make: Callable[[], nn.Module], images: Images, epochs: int, seed: int) -> nn.Module:
     torch.manual_seed(seed)
-    return make()
+    network = make()
+    fitted(network, images, epochs, seed)
+    return network
 
 
 def fitted(network: nn.Module, images: Images, epochs: int, seed: int) -> None:
@@ -188,10 +191,11 @@ def main() -> None:
     arguments = parser(__doc__ or "")
     arguments.add_argument("--data", type=Path, default=Path("../shared/data"))
     arguments.add_argument("--records", type=Path, default=Path("benchmarks/records/channel_pruning.json"))
-    arguments.add_argument("--images", type=int, default=15000)
+    arguments.add_argument("--sets", nargs="+", choices=SETS, default=SETS, help="of images")
+    arguments.add_argument("--images", type=int, default=10000)
     arguments.add_argument("--epochs", type=int, default=5, help="of a base's training")
     arguments.add_argument("--tuning", type=int, default=2, help="epochs of fine-tuning")
-    arguments.add_argument("--episodes", type=int, default=100)
+    arguments.add_argument("--episodes", type=int, default=80)
     arguments.add_argument("--seeds", type=int, default=3)
     options = arguments.parse_args()
     if not (options.data / "fashion_mnist").exists() or not (options.data / "cifar10_jpg").exists():
@@ -201,7 +205,7 @@ def main() -> None:
     effort = Effort(options.images, options.epochs, options.tuning, options.episodes)
     records = Records(options.records)
     figures: list[Figure] = []
-    for name in ("Fashion-MNIST", "CIFAR-10"):
+    for name in options.sets:
         images = Images(name, options.data, effort)
         for network, share, ways in CASES:
             runs = [
