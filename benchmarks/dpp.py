@@ -24,7 +24,7 @@ from netsmith.pipeline.finish import finish, report_figures, training_recipe
 from netsmith.pipeline.folder import DesignFolder
 from netsmith.pipeline.pick import pick
 from netsmith.pipeline.progress import Silent
-from netsmith.pipeline.reach import figures
+from netsmith.pipeline.searching.reach import figures
 from netsmith.pipeline.settings import Settings, merge, read_toml
 from netsmith.pipeline.work import Work
 from netsmith.plan import Plan

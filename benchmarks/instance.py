@@ -24,7 +24,7 @@ from netsmith.devices.bench import Bench
 from netsmith.devices.device import parse
 from netsmith.pipeline.answer import Design
 from netsmith.pipeline.design import run
-from netsmith.pipeline.reach import figures
+from netsmith.pipeline.searching.reach import figures
 from netsmith.pipeline.settings import Settings
 from netsmith.spaces.mobilenetv2 import mobilenetv2
 

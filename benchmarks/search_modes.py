@@ -21,11 +21,11 @@ from rich.table import Table
 
 from netsmith.arch import Arch
 from netsmith.nn.runtime import keep_memory
-from netsmith.pipeline.choose import Chooser
 from netsmith.pipeline.design import quest_of, run
 from netsmith.pipeline.folder import DesignFolder
 from netsmith.pipeline.progress import Silent
-from netsmith.pipeline.seek import run_search
+from netsmith.pipeline.searching.choose import Chooser
+from netsmith.pipeline.searching.seek import run_search
 from netsmith.pipeline.settings import Settings
 from netsmith.pipeline.work import Work
 from netsmith.search.evolution import Evolution

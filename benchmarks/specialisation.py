@@ -30,15 +30,15 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
 from netsmith.arch import Arch
 from netsmith.nn.runtime import keep_memory
-from netsmith.pipeline.choose import CALIBRATION_BATCHES
 from netsmith.pipeline.design import quest_of
 from netsmith.pipeline.finish import deployable, export_network, finish, training_recipe
 from netsmith.pipeline.folder import DesignFolder
 from netsmith.pipeline.networks import test_exported
 from netsmith.pipeline.progress import Silent
-from netsmith.pipeline.seek import Quest, run_search
+from netsmith.pipeline.searching.choose import CALIBRATION_BATCHES
+from netsmith.pipeline.searching.seek import Quest, run_search
+from netsmith.pipeline.searching.several import folders_of
 from netsmith.pipeline.settings import Settings
-from netsmith.pipeline.several import folders_of
 from netsmith.pipeline.work import EVALUATION_BATCH, Work
 from netsmith.search.additive import AdditiveCost
 from netsmith.spaces.chain import ChainSpace

@@ -22,10 +22,10 @@ from netsmith.pipeline.answer import Design
 from netsmith.pipeline.conclude import answer_of, write_answer
 from netsmith.pipeline.finish import finish, training_recipe
 from netsmith.pipeline.folder import DesignFolder
-from netsmith.pipeline.grid import Grid
 from netsmith.pipeline.progress import Silent
 from netsmith.pipeline.settings import Settings
-from netsmith.pipeline.sweep import run_sweep
+from netsmith.pipeline.sweeping.grid import Grid
+from netsmith.pipeline.sweeping.sweep import run_sweep
 from netsmith.pipeline.work import Work
 from netsmith.plan import Block, Plan
 from netsmith.spaces.chain import ChainSpace

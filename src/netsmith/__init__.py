@@ -104,7 +104,7 @@ def prune(
     same folder, one that was stopped goes on. Raises :class:`netsmith.errors.CompressionError` where the
     module cannot be pruned for these images.
     """
-    from netsmith.pipeline.compressed import own_compression
+    from netsmith.pipeline.compression.compressed import own_compression
     from netsmith.pipeline.design import run
 
     name = type(module).__name__

@@ -20,7 +20,7 @@ from netsmith.journal import read
 from netsmith.nn.count import count_plan
 from netsmith.pipeline.answer import Design
 from netsmith.pipeline.design import run
-from netsmith.pipeline.reach import extremes, figures, fit_width, shallow, within_activations
+from netsmith.pipeline.searching.reach import extremes, figures, fit_width, shallow, within_activations
 from netsmith.pipeline.settings import Settings
 from netsmith.plan import Plan
 from netsmith.spaces.chain import ChainSpace
@@ -142,7 +142,7 @@ def test_a_design_keeps_a_limit_of_activations(small: Make, tmp_path: Path) -> N
 def test_a_memory_that_cannot_be_kept_is_said(
     small: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("netsmith.pipeline.choose.ROUNDS", 2)
+    monkeypatch.setattr("netsmith.pipeline.searching.choose.ROUNDS", 2)
     design = run(small(memory=1000.0, epochs=1), tmp_path)
     assert not design.budget_met
     assert any("peak_bytes" in reason for reason in design.result["reasons"])

@@ -108,7 +108,7 @@ def design(
     path = Path(folder) if folder is not None else asked[0].default_folder()
 
     from netsmith.pipeline.design import run
-    from netsmith.pipeline.several import run_several
+    from netsmith.pipeline.searching.several import run_several
 
     with TerminalProgress() as progress:
         if len(asked) == 1:

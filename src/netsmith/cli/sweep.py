@@ -43,8 +43,8 @@ def sweep(
 
     Stopped, the same command goes on; asked for more devices or strengths, it adds them.
     """
-    from netsmith.pipeline.grid import Grid
-    from netsmith.pipeline.sweep import run_sweep
+    from netsmith.pipeline.sweeping.grid import Grid
+    from netsmith.pipeline.sweeping.sweep import run_sweep
 
     grid = Grid.read(device, threads=threads, kinds=kinds, strengths=strengths)
     place = out if out is not None else folder.with_name(f"{folder.name}-sweep")

@@ -23,7 +23,7 @@ from netsmith.devices.device import parse
 from netsmith.errors import CompressionError, DataError, FolderError
 from netsmith.nn.preprocess import Normalize
 from netsmith.pipeline.described import network_of
-from netsmith.pipeline.explain import Explanation, explain
+from netsmith.pipeline.routing.explain import Explanation, explain
 from netsmith.plan import Block, Plan
 from netsmith.supernet.routed_network import RoutedNetwork
 

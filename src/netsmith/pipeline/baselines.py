@@ -8,9 +8,9 @@ from random import Random
 
 from netsmith.arch import Arch
 from netsmith.errors import BudgetError
-from netsmith.pipeline.choose import Chooser
 from netsmith.pipeline.finish import Finished, finish
-from netsmith.pipeline.reach import figures
+from netsmith.pipeline.searching.choose import Chooser
+from netsmith.pipeline.searching.reach import figures
 from netsmith.pipeline.tabled import TableDevice
 from netsmith.pipeline.work import Work
 from netsmith.plan import Plan

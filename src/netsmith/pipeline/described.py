@@ -11,7 +11,7 @@ from netsmith.costs import Costs
 from netsmith.errors import FolderError, NetsmithError
 from netsmith.nn.controller import ControllerKind
 from netsmith.nn.network import Network
-from netsmith.pipeline.routing import Dispatch, build
+from netsmith.pipeline.routing.network import Dispatch, build
 from netsmith.plan import Block, Plan
 from netsmith.spaces.routed import RoutedSpace
 from netsmith.supernet.policies import latencies_ms, policies_of

@@ -20,21 +20,21 @@ from torch import nn
 from netsmith.nn.runtime import keep_memory
 from netsmith.pipeline.answer import Design
 from netsmith.pipeline.baselines import baselines
-from netsmith.pipeline.choose import Chooser
-from netsmith.pipeline.compressed import OF_BASE, compressed_design
+from netsmith.pipeline.compression.compressed import OF_BASE, compressed_design
+from netsmith.pipeline.compression.mixed import mixed_design
 from netsmith.pipeline.conclude import conclude
 from netsmith.pipeline.deliver import train_best
 from netsmith.pipeline.finish import training_recipe
 from netsmith.pipeline.folder import DesignFolder
-from netsmith.pipeline.instance import instance_design
-from netsmith.pipeline.mixed import mixed_design
 from netsmith.pipeline.profiled import profiled
 from netsmith.pipeline.progress import Progress, Silent
-from netsmith.pipeline.reach import Reach, fit_width, shallow
-from netsmith.pipeline.seek import Quest, binding_costs, run_search
+from netsmith.pipeline.routing.instance import instance_design
+from netsmith.pipeline.searching.choose import Chooser
+from netsmith.pipeline.searching.reach import Reach, fit_width, shallow
+from netsmith.pipeline.searching.seek import Quest, binding_costs, run_search
+from netsmith.pipeline.searching.trained import trained_design
 from netsmith.pipeline.settings import Settings, joined
 from netsmith.pipeline.tabled import TableDevice
-from netsmith.pipeline.trained import trained_design
 from netsmith.pipeline.work import Work
 from netsmith.report import write_report
 from netsmith.supernet.search import ProxylessSearch

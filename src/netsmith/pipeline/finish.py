@@ -23,7 +23,7 @@ from netsmith.nn.count import Counts, count, count_plan
 from netsmith.nn.network import Network
 from netsmith.nn.preprocess import Normalize
 from netsmith.pipeline.networks import spread, test_exported, worst_difference
-from netsmith.pipeline.reach import activation_bytes
+from netsmith.pipeline.searching.reach import activation_bytes
 from netsmith.pipeline.work import EVALUATION_BATCH, Work
 from netsmith.plan import Plan
 from netsmith.train import EpochFigures, Recipe, TrainResult, evaluate, fit_recipe, train

@@ -17,15 +17,15 @@ from netsmith.errors import BudgetError, FolderError
 from netsmith.latency.model import LatencyModel
 from netsmith.nn.runtime import keep_memory
 from netsmith.pipeline.answer import Design
-from netsmith.pipeline.base import base_of
+from netsmith.pipeline.compression.base import base_of
+from netsmith.pipeline.compression.pruning import Pruning
 from netsmith.pipeline.conclude import answer_of, predicted, write_answer
 from netsmith.pipeline.deliver import verify
 from netsmith.pipeline.design import quest_of
 from netsmith.pipeline.finish import finish, report_figures, training_recipe
 from netsmith.pipeline.folder import DesignFolder
 from netsmith.pipeline.progress import Progress, Silent
-from netsmith.pipeline.pruning import Pruning
-from netsmith.pipeline.seek import run_search
+from netsmith.pipeline.searching.seek import run_search
 from netsmith.pipeline.settings import Settings, merge, read_toml
 from netsmith.pipeline.work import Work
 from netsmith.plan import Plan

@@ -33,12 +33,12 @@ from netsmith.devices.device import parse
 from netsmith.errors import BudgetError, FolderError, SettingsError
 from netsmith.nn.network import Network
 from netsmith.pipeline.calibration import calibrated
-from netsmith.pipeline.database import check_address
 from netsmith.pipeline.folder import DesignFolder
 from netsmith.pipeline.progress import Progress
-from netsmith.pipeline.reach import WIDTHS, within_activations
+from netsmith.pipeline.searching.database import check_address
+from netsmith.pipeline.searching.reach import WIDTHS, within_activations
+from netsmith.pipeline.searching.store import Contents, Store
 from netsmith.pipeline.settings import Settings
-from netsmith.pipeline.store import Contents, Store
 from netsmith.pipeline.tabled import TableDevice
 from netsmith.plan import Plan
 from netsmith.spaces.chain import ChainSpace

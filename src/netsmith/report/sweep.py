@@ -34,7 +34,7 @@ _TITLES = {
 
 
 def write_sweep(path: Path, found: Mapping[str, Any]) -> None:
-    """Write the page of what :func:`netsmith.pipeline.sweep.run_sweep` returned.
+    """Write the page of what :func:`netsmith.pipeline.sweeping.sweep.run_sweep` returned.
 
     Raises :class:`netsmith.errors.FolderError` where ``path`` cannot be written.
     """

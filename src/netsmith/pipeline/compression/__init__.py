@@ -1,0 +1,1 @@
+"""Networks made smaller: what they are, what they lose, and which of their layers stay float32."""

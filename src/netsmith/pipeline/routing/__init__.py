@@ -1,0 +1,1 @@
+"""Designs whose network picks a path for each image."""
