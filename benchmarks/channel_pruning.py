@@ -3,8 +3,9 @@
 Networks like VGG, ResNet and MobileNet are trained on Fashion-MNIST and on CIFAR-10's JPEGs. Under a limit of
 multiply-adds their channels go by an equal share everywhere; globally by magnitude; by a knapsack over Taylor
 scores; by AMC's agent, or the best of as many draws at random, both judged on validation images before any
-fine-tuning. Each is fine-tuned alike. A narrower network of the same kind (the width multiplier) is trained
-from nothing for as many epochs as the others have in all. Test images choose nothing.
+fine-tuning; the agent begins with what the simpler ways found. Each is fine-tuned alike. A narrower network
+of the same kind (the width multiplier) is trained as the base was, and then as the others. Test images choose
+nothing.
 
     python benchmarks/channel_pruning.py --data ../shared/data --json channel_pruning.json
 """
@@ -13,8 +14,8 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterator
-from functools import partial
-from itertools import islice
+from functools import lru_cache, partial
+from itertools import islice, product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,12 +37,12 @@ from netsmith.train import Recipe, evaluate, recalibrate, train
 from netsmith.train.recipe import fit_lr
 
 SETS = ("Fashion-MNIST", "CIFAR-10")
-VALIDATION, BATCH, CALIBRATION_BATCHES, SCORED_BATCHES = 3000, 64, 4, 8
+VALIDATION, BATCH, CALIBRATION_BATCHES, SCORED_BATCHES = 2000, 64, 4, 8
 WAYS = ("agent", "uniform", "width multiplier", "random", "magnitude", "knapsack")
 # Networks, the share of multiply-adds that stays, and the ways that are compared there.
 CASES = (
-    *((network, 0.5, WAYS) for network in NETWORKS),
     ("VGG", 0.25, ("agent", "uniform", "knapsack")),
+    *((network, 0.5, WAYS) for network in NETWORKS),
 )
 
 
@@ -92,18 +93,17 @@ def compared(
 ) -> Record:
     """Return test accuracies, 0..1: the base's, and of each way's network before and after fine-tuning."""
     make = partial(NETWORKS[name], images.shape[0], images.classes)
-    base = trained(make, images, effort.epochs, seed)
+    base = base_of(name, images, effort.epochs, seed)
     job = _Job(base, images, share, effort, seed)
     record: Record = {"base": evaluate(base, images.test).accuracy, "macs": count(base, images.shape).macs}
     for way in ways:
         if way == "width multiplier":
-            narrow = partial(make, job.multiplier(make))
-            network = trained(narrow, images, effort.epochs + effort.tuning, seed)
+            network = trained(partial(make, job.multiplier(make)), images, effort.epochs, seed)
         else:
             network = job.cut(job.widths(way))
             recalibrate(network, images.plain, CALIBRATION_BATCHES)
-            record[f"{way}, before"] = evaluate(network, images.test).accuracy
-            fitted(network, images, effort.tuning, seed)
+        record[f"{way}, before"] = evaluate(network, images.test).accuracy
+        fitted(network, images, effort.tuning, seed)
         record[way] = evaluate(network, images.test).accuracy
         record[f"{way}, macs"] = count(network, images.shape).macs
     return record
@@ -133,7 +133,9 @@ class _Job:
             draws = drawn(self.choices, cost, self.limit, self.seed)
             return max(islice(draws, self.effort.episodes), key=self.score)
         walk = ChannelWalk(self.choices, cost, self.limit, self.score)
-        return walk.widths(search_walk(walk, episodes=self.effort.episodes, seed=self.seed).actions)
+        shown = [walk.actions(self.widths(simpler)) for simpler in ("uniform", "magnitude", "knapsack")]
+        found = search_walk(walk, shown=shown, episodes=self.effort.episodes, seed=self.seed)
+        return walk.widths(found.actions)
 
     def cut(self, widths: Widths) -> nn.Module:
         return pruned(self.base, self.channels, kept_of(self.channels, self.magnitude, widths))
@@ -151,6 +153,11 @@ class _Job:
         """Return the greatest of a hundred width multipliers within the limit."""
         within: Iterator[float] = (w / 100 for w in range(100, 0, -1))
         return next(w for w in within if count(make(w), self.images.shape).macs <= self.limit)
+
+
+@lru_cache(maxsize=1)
+def base_of(name: str, images: Images, epochs: int, seed: int) -> nn.Module:
+    return trained(partial(NETWORKS[name], images.shape[0], images.classes), images, epochs, seed)
 
 
 def trained(make: Callable[[], nn.Module], images: Images, epochs: int, seed: int) -> nn.Module:
@@ -174,8 +181,7 @@ def figures_of(title: str, ways: tuple[str, ...], share: float, runs: list[Recor
     kept = f"{title} to {100 * share:.0f} %"
     for way in ways:
         yield Figure(f"{kept}: {way}, mean", mean(way), "%")
-        if f"{way}, before" in runs[0]:
-            yield Figure(f"{kept}: {way}, before fine-tuning", mean(f"{way}, before"), "%")
+        yield Figure(f"{kept}: {way}, before fine-tuning", mean(f"{way}, before"), "%")
         if len(runs) > 1:
             spread = 100 * statistics.stdev(run[way] for run in runs)
             yield Figure(f"{kept}: {way}, standard deviation", spread, "points")
@@ -192,8 +198,8 @@ def main() -> None:
     arguments.add_argument("--data", type=Path, default=Path("../shared/data"))
     arguments.add_argument("--records", type=Path, default=Path("benchmarks/records/channel_pruning.json"))
     arguments.add_argument("--sets", nargs="+", choices=SETS, default=SETS, help="of images")
-    arguments.add_argument("--images", type=int, default=10000)
-    arguments.add_argument("--epochs", type=int, default=5, help="of a base's training")
+    arguments.add_argument("--images", type=int, default=8000)
+    arguments.add_argument("--epochs", type=int, default=8, help="of a base's training")
     arguments.add_argument("--tuning", type=int, default=2, help="epochs of fine-tuning")
     arguments.add_argument("--episodes", type=int, default=80)
     arguments.add_argument("--seeds", type=int, default=3)
@@ -204,19 +210,21 @@ def main() -> None:
     keep_memory()
     effort = Effort(options.images, options.epochs, options.tuning, options.episodes)
     records = Records(options.records)
-    figures: list[Figure] = []
+    found: dict[tuple[str, str, float, tuple[str, ...]], list[Record]] = {}
     for name in options.sets:
         images = Images(name, options.data, effort)
-        for network, share, ways in CASES:
-            runs = [
-                records.once(
-                    f"{name}, {network} to {share}, seed {seed}",
-                    partial(compared, network, share, ways, images, effort, seed),
-                )
-                for seed in range(options.seeds)
-            ]
-            figures += figures_of(f"{name}, {network}", ways, share, runs)
-    publish(figures, options.json)
+        for seed, (network, share, ways) in product(range(options.seeds), CASES):
+            run = partial(compared, network, share, ways, images, effort, seed)
+            record = records.once(f"{name}, {network} to {share}, seed {seed}", run)
+            found.setdefault((name, network, share, ways), []).append(record)
+    publish(
+        [
+            figure
+            for (name, network, share, ways), runs in found.items()
+            for figure in figures_of(f"{name}, {network}", ways, share, runs)
+        ],
+        options.json,
+    )
 
 
 if __name__ == "__main__":

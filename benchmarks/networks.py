@@ -6,13 +6,16 @@ from torch import Tensor, nn
 
 
 def vgg(channels: int, classes: int, width: float = 1.0) -> nn.Module:
-    """VGG-like (Simonyan and Zisserman 2015): pairs of 3x3 convolutions between halvings, then one linear."""
+    """VGG-16 (Simonyan and Zisserman 2015) at three sixteenths of its widths, with norms and one linear."""
     layers: list[nn.Module] = []
     taken = channels
-    for stage, given in enumerate(_widths((16, 32, 64), width)):
+    for stage, (given, depth) in enumerate(
+        zip(_widths((12, 24, 48, 96, 96), width), (2, 2, 3, 3, 3), strict=True)
+    ):
         layers += [nn.MaxPool2d(2)] if stage else []
-        layers += [*_conv(taken, given), *_conv(given, given)]
-        taken = given
+        for _ in range(depth):
+            layers += _conv(taken, given)
+            taken = given
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(taken, classes))
 
 

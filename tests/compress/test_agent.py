@@ -61,6 +61,13 @@ def test_it_comes_nearer_to_the_planted_walk_than_as_many_random_ones(seed: int)
     assert found.reward == max(found.rewards) == walk.reward(found.actions)
 
 
+def test_walks_that_are_shown_come_first_within_bounds_and_may_be_the_answer() -> None:
+    walk = Planted([0.2, 0.6], most=0.8)
+    found = search_walk(walk, shown=[(0.9, 0.9), (0.2, 0.6)], episodes=3, warmup=1, seed=0)
+    assert [pytest.approx(actions) for actions in walk.rewarded[:2]] == [(0.8, 0.0), (0.2, 0.6)]
+    assert (found.actions, found.reward) == ((0.2, 0.6), pytest.approx(1.0))
+
+
 def test_the_same_seed_gives_the_same_walks_whatever_others_draw() -> None:
     def search(seed: int) -> Found:
         return search_walk(Planted([0.3, 0.8, 0.1]), episodes=12, warmup=4, seed=seed)

@@ -44,6 +44,17 @@ def test_whatever_is_said_the_limit_is_kept_and_states_are_in_range(each: nn.Mod
             assert set(walk.widths(actions)) == {group.name for group in channels.groups}
 
 
+def test_what_a_walk_leaves_of_the_limit_is_given_back(each: nn.Module) -> None:
+    channels = channels_of(each, SHAPE)
+    choices = Choices(channels, step=2)
+    limit = channels.macs({})
+    walk = ChannelWalk(choices, channels.macs, limit, lambda w: 0.75)
+    assert walk.widths([0.5] * walk.steps) == {group.name: group.channels for group in channels.groups}
+    half = choices.widths({group.name: 0.5 for group in channels.groups})
+    tight = ChannelWalk(choices, channels.macs, channels.macs(half), lambda w: 0.75)
+    assert tight.widths(tight.actions(half)) == half
+
+
 def test_an_action_is_only_bounded_where_it_must_be(each: nn.Module) -> None:
     walk = walk_of(each, 1.0)
     actions: list[float] = []
@@ -56,7 +67,7 @@ def test_an_action_is_only_bounded_where_it_must_be(each: nn.Module) -> None:
 def test_rewards_are_the_published_ones(each: nn.Module) -> None:
     walk, guaranteed = walk_of(each, 0.5), walk_of(each, 0.5, guaranteed=True)
     actions = [0.2] * walk.steps
-    cost = channels_of(each, SHAPE).macs(walk.widths(actions))
+    cost = channels_of(each, SHAPE).macs(guaranteed.widths(actions))
     assert walk.reward(actions) == -0.25
     assert guaranteed.reward(actions) == pytest.approx(-0.25 * math.log(cost))
 

@@ -72,6 +72,7 @@ def search_walk(
     *,
     episodes: int,
     seed: int,
+    shown: Sequence[Actions] = (),
     warmup: int | None = None,
     decay: float = 0.95,
     remembered: int = 100,
@@ -79,6 +80,9 @@ def search_walk(
     on_episode: OnEpisode = lambda episode, actions, reward: None,
 ) -> Found:
     """Return the best of ``episodes`` walks that DDPG took, the first ``warmup`` of them at random.
+
+    The very first are those ``shown``, such as simpler ways found: the agent learns of them too, and its
+    answer is no worse.
 
     After the warm-up an action is a draw from the normal distribution around the actor's, truncated to 0..1,
     whose sigma begins at 0.5 and shrinks by ``decay`` an episode. The last ``remembered`` walks are replayed,
@@ -98,7 +102,7 @@ def search_walk(
     rewards = []
     for episode in range(episodes):
         sigma = None if episode < warmup else SIGMA * decay ** (episode - warmup)
-        states, proposed, taken = agent.take(sigma)
+        states, proposed, taken = agent.take(sigma, shown[episode] if episode < len(shown) else None)
         key = tuple(round(action, 6) for action in taken)
         reward = known[key] if repeatable and key in known else _rewarded(walk, taken)
         known[key] = reward
@@ -123,14 +127,22 @@ class _Agent:
         with self._random.in_place():
             self._ddpg = _ddpg(walk.features, remembered * walk.steps)
 
-    def take(self, sigma: float | None) -> tuple[list[Sequence[float]], list[float], Actions]:
-        """Walk once, at random where ``sigma`` is None; return states, proposed and taken actions."""
+    def take(
+        self, sigma: float | None, shown: Actions | None = None
+    ) -> tuple[list[Sequence[float]], list[float], Actions]:
+        """Walk once, as ``shown`` or else at random where ``sigma`` is None.
+
+        Returns states, proposed and taken actions.
+        """
         states: list[Sequence[float]] = []
         proposed: list[float] = []
         taken: list[float] = []
         for step in range(self._walk.steps):
             states.append(_described(self._walk, tuple(taken)))
-            action = float(self._rng.random()) if sigma is None else self._explored(states[-1], sigma)
+            if shown is not None:
+                action = shown[step]
+            else:
+                action = float(self._rng.random()) if sigma is None else self._explored(states[-1], sigma)
             proposed.append(action)
             taken.append(_bounded(self._walk, tuple(taken), action, step))
         return states, proposed, tuple(taken)

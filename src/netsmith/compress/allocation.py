@@ -133,12 +133,19 @@ def drawn(choices: Choices, cost: Cost, limit: float, seed: int) -> Iterator[Wid
     choices.check(cost, limit)
     rng = Random(seed)
     while True:
-        ratios = {group.name: rng.random() for group in choices.channels.groups}
+        yield levelled(choices, {group.name: rng.random() for group in choices.channels.groups}, cost, limit)
 
-        def widths(share: float, ratios: Mapping[str, float] = ratios) -> Widths:
-            return choices.widths({name: ratio ** (1 / share - 1) for name, ratio in ratios.items()})
 
-        yield _greatest(choices, cost, limit, widths)
+def levelled(choices: Choices, ratios: Mapping[str, float], cost: Cost, limit: float) -> Widths:
+    """Return the widths of these shares, all to the one power that uses up the most of ``limit``.
+
+    Raises :class:`BudgetError` where there are none.
+    """
+
+    def widths(share: float) -> Widths:
+        return choices.widths({name: ratio ** (1 / share - 1) for name, ratio in ratios.items()})
+
+    return _greatest(choices, cost, limit, widths)
 
 
 def kept_of(channels: Channels, scores: Scores, widths: Mapping[str, int]) -> dict[str, list[int]]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from netsmith.compress.allocation import Choices, Cost, Widths
+from netsmith.compress.allocation import Choices, Cost, Widths, levelled
 from netsmith.compress.channels import Group, Layer
 
 _PRECISION = 1e-3  # of an action that is bounded
@@ -17,7 +17,9 @@ class ChannelWalk:
     ``score`` gives the accuracy, 0..1, of the network with such widths, before any fine-tuning. The reward is
     that accuracy less one: the published -Error; with ``accuracy_guaranteed`` -Error * ln(cost) (section 3.3,
     equation 4). An action a keeps about a share a of the group's channels. It is bounded so that ``limit``
-    stays within reach with the fewest channels of all groups to come (section 3.3, algorithm 1).
+    stays within reach with the fewest channels of all groups to come (section 3.3, algorithm 1). Unlike
+    there, what a finished walk leaves of the limit is given back to all groups: under -Error alone nothing
+    is gained by channels that are not used, and the agent need not learn that.
     """
 
     def __init__(
@@ -53,7 +55,7 @@ class ChannelWalk:
         come, and the last action (section 3.1).
         """
         t = len(actions)
-        widths = self.widths(actions)
+        widths = self._asked(actions)
         saved = 1 - self._cost(widths) / self._whole
         coming = {group.name: self._choices.of[group.name][0] for group in self._groups[t:]}
         rest = (self._cost(widths) - self._cost({**widths, **coming})) / self._whole
@@ -76,15 +78,26 @@ class ChannelWalk:
         return -error * math.log(self._cost(widths)) if self._guaranteed else -error
 
     def widths(self, actions: Sequence[float]) -> Widths:
-        """Return the widths that actions stand for, one for each of the first groups."""
-        found: Widths = {}
-        for group, action in zip(self._groups, actions, strict=False):
-            found[group.name] = _nearest(self._choices.of[group.name], action * group.channels)
-        return found
+        """Return the widths that the actions of a finished walk stand for."""
+        if self._guaranteed:
+            return self._asked(actions)
+        ratios = {group.name: action for group, action in zip(self._groups, actions, strict=True)}
+        return levelled(self._choices, ratios, self._cost, self._limit)
+
+    def actions(self, widths: Mapping[str, int]) -> tuple[float, ...]:
+        """Return the walk that gives these widths, where they are within the limit and use it up."""
+        return tuple(widths[group.name] / group.channels for group in self._groups)
+
+    def _asked(self, actions: Sequence[float]) -> Widths:
+        """The widths nearest to the actions, one for each of the first groups."""
+        return {
+            group.name: _nearest(self._choices.of[group.name], action * group.channels)
+            for group, action in zip(self._groups, actions, strict=False)
+        }
 
     def _reachable(self, actions: Sequence[float]) -> bool:
         least = {group.name: self._choices.of[group.name][0] for group in self._groups[len(actions) :]}
-        return self._cost({**self.widths(actions), **least}) <= self._limit
+        return self._cost({**self._asked(actions), **least}) <= self._limit
 
 
 def _nearest(widths: Sequence[int], aim: float) -> int:

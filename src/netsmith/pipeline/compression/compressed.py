@@ -150,7 +150,8 @@ def _asked(pruning: Pruning, limit: float, number: int) -> list[Arch]:
             found[arch] = None
             work.progress.update(episode + 1, episodes, f"validation error {100 * pruning.error(arch):.2f} %")
 
-        search_walk(walk, episodes=episodes, seed=asked.seed + number, on_episode=on_episode)
+        simpler = [walk.actions(direct(pruning, limit)) for direct in DIRECT.values()]
+        search_walk(walk, shown=simpler, episodes=episodes, seed=asked.seed + number, on_episode=on_episode)
         return list(found)
     hunt = Hunt(
         space=pruning.space,
