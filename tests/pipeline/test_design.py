@@ -31,10 +31,7 @@ FIELDS = {
     "baselines",
 }  # fmt: skip
 # What is measured of this machine, or names the folder; all else follows from the settings.
-OF_THE_MACHINE = {
-    "search_seconds", "train_seconds", "profile_seconds", "total_seconds", "load_ms", "energy_mj",
-    "peak_bytes", "command",
-}  # fmt: skip
+OF_THE_MACHINE = {"search_seconds", "train_seconds", "profile_seconds", "total_seconds", "command"}
 
 
 def settled(result: dict[str, Any]) -> dict[str, Any]:

@@ -15,10 +15,7 @@ from netsmith.pipeline.answer import Design
 from netsmith.pipeline.design import run
 from netsmith.pipeline.settings import Settings
 
-OF_THE_MACHINE = {
-    "search_seconds", "train_seconds", "profile_seconds", "total_seconds", "load_ms", "energy_mj",
-    "peak_bytes", "command",
-}  # fmt: skip
+OF_THE_MACHINE = {"search_seconds", "train_seconds", "profile_seconds", "total_seconds", "command"}
 LIMIT_S = 120.0
 
 # What the journal holds at first when the process is killed: what is done by then, and what is going on.

@@ -16,7 +16,7 @@ from torch import nn
 
 from netsmith.devices.device import Array, InputType, Layout, Precision, Run, check_options
 from netsmith.devices.measure import Latency
-from netsmith.devices.memory import Footprint, footprint_here
+from netsmith.devices.memory import Footprint
 from netsmith.devices.onnx_runtime import OnnxRuntime, installed
 from netsmith.devices.session import Session, time_here
 from netsmith.errors import DeviceError
@@ -28,11 +28,12 @@ _COSTS = {
     "3": {3: 0.5, 5: 2.0, 7: 6.0},
 }
 _CALL_MS, _CONVOLUTION_MS, _IF_MS, _MACS_A_MS = 0.004, 0.002, 0.003, 2e7
+_COPIES = 3  # of a file, in memory while it runs
 
 
 @dataclass
 class FakeDevice:
-    """A device with a clock of its own, on which latency follows from the file alone.
+    """A device with a clock of its own, on which latency and memory follow from the file alone.
 
     A pass returns real outputs (by ONNX Runtime) and moves :meth:`clock` by :meth:`cost_ms`.
     In a file that routes images each takes what its own path costs, every ``If`` included.
@@ -156,19 +157,8 @@ class FakeDevice:
         return time_here(self, files, reference, session)
 
     def footprint(self, model: bytes) -> Footprint:
-        """Return what a file takes in a process of its own."""
-        return footprint_here(self, model)
-
-    def start(self) -> None:
-        """Import the runtime that it runs files by."""
-        self._runtime.start()
-
-    def held_bytes(self) -> int:
-        """Return 0: it holds nothing beside its process's memory."""
-        return 0
-
-    def energy_counter(self) -> None:
-        """Return None: it uses no energy."""
+        """Return what a file takes, which follows from its size: no process is started."""
+        return Footprint(_COPIES * len(model), len(model), _CALL_MS)
 
     def cost_ms(self, model: bytes) -> float:
         """Return the latency of a file: a call, and every convolution by its multiply-adds and kernel."""

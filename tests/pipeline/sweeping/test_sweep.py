@@ -25,7 +25,6 @@ from netsmith.pipeline.sweeping import sweep as sweeping
 from netsmith.pipeline.sweeping.grid import File, Grid, Variant
 from netsmith.pipeline.sweeping.sweep import run_sweep
 from netsmith.pipeline.values import device_text
-from netsmith.testing import FakeDevice
 from tests.pipeline.stop import Stop
 
 # Both fake devices take no threads and no precision, ONNX Runtime takes both.
@@ -42,7 +41,6 @@ def quick() -> Iterator[list[str]]:
         return Footprint(3 * len(model), len(model), 1.0)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FakeDevice, "footprint", footprint)
         patch.setattr("netsmith.devices.local.footprint_here", footprint)
         patch.setattr(sweeping, "POINT_LIMIT_S", 0.05)
         patch.setattr("netsmith.pipeline.calibration.FIRST_CALIBRATIONS", 1)
