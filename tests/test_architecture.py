@@ -24,7 +24,7 @@ LAYERS = (
     ("errors", "arch", "plan", "budget", "costs", "trial", "pareto", "journal", "spaces"),
     ("nn", "data", "search", "checkpoint"),
     ("supernet", "train", "compress", "export", "published"),
-    ("devices", "latency"),
+    ("devices", "latency", "transform"),
     ("pipeline", "report"),
     ("cli", "testing"),
 )

@@ -63,6 +63,10 @@ class CompressionError(NetsmithError):
     """A network that cannot be compressed as asked, or not at all."""
 
 
+class TransformError(NetsmithError):
+    """A move that a network's layers do not allow."""
+
+
 class TrainingError(NetsmithError):
     """Training that cannot go on, such as a loss that stays not-a-number."""
 

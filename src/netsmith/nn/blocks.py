@@ -80,14 +80,16 @@ class MBConv(nn.Module):
         if isinstance(self.expand, nn.Sequential):
             convolution, norm = self.expand
             x = convolution(x)
-            parts = (
-                cast(BatchNormReLU6, norm),
-                self.depthwise.weight,
-                int(self.depthwise.stride[0]),
-                self.norm,
-            )
-            if takes_stage(x, *parts) and not has_hooks(self.depthwise):
-                return norm_depthwise_norm(x, *parts)
+            # A tree of paths may stand in its place.
+            if isinstance(self.depthwise, DepthwiseConv2d) and not has_hooks(self.depthwise):
+                parts = (
+                    cast(BatchNormReLU6, norm),
+                    self.depthwise.weight,
+                    int(self.depthwise.stride[0]),
+                    self.norm,
+                )
+                if takes_stage(x, *parts):
+                    return norm_depthwise_norm(x, *parts)
             x = norm(x)
         out: torch.Tensor = self.norm(self.depthwise(x))
         return out

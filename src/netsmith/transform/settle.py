@@ -1,0 +1,118 @@
+"""Making a grown network fit to be trained: statistics of what was put in, and outputs that moves changed."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from netsmith.transform.moves import pass_on
+
+# Of the release: matching the logits of the network that was begun with.
+RATE, EPOCHS = 0.02, 30
+Batches = Callable[[], Iterable[torch.Tensor]]
+"""Batches of images (N, C, H, W), as often as called; of the training part."""
+
+
+class Repair(NamedTuple):
+    """Mean squared differences of logits from those of the network that was begun with."""
+
+    before: float
+    after: float
+
+
+def settle(module: nn.Module, batches: Iterable[torch.Tensor]) -> None:
+    """Give batch norms that change nothing the statistics of what they see, in place.
+
+    They still change nothing when evaluated, and hardly anything in training, where they take statistics of
+    the batch: so the release has it, from ten batches.
+    """
+    waiting = {norm: _Moments() for norm in module.modules() if passes_on(norm)}
+    hooks = [norm.register_forward_pre_hook(moments) for norm, moments in waiting.items()]
+    try:
+        module.eval()
+        with torch.no_grad():
+            for x in batches:
+                module(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for norm, moments in waiting.items():
+        assert isinstance(norm, nn.BatchNorm2d)
+        if moments.count:
+            mean, var = moments.figures()
+            norm.running_mean, norm.running_var = mean.to(norm.weight), var.to(norm.weight)
+            pass_on(norm)
+
+
+def passes_on(norm: nn.Module) -> bool:
+    """Whether a batch norm undoes its own statistics, so that it changes nothing when evaluated."""
+    if not isinstance(norm, nn.BatchNorm2d) or norm.running_mean is None or norm.running_var is None:
+        return False
+    scale = torch.sqrt(norm.running_var + norm.eps)
+    return torch.equal(norm.weight, scale) and torch.equal(norm.bias, norm.running_mean)
+
+
+def repair(
+    module: nn.Module, base: nn.Module, batches: Batches, *, epochs: int = EPOCHS, rate: float = RATE
+) -> Repair:
+    """Train ``module``, in place, to give the logits of ``base``, where moves could not keep them.
+
+    Mean squared error, SGD with momentum 0.9 at ``rate``, brought down along a half cosine. The best of all
+    epochs is kept, which may be none.
+    """
+    base.eval()
+    best = first = _difference(module, base, batches)
+    state = copy.deepcopy(module.state_dict())
+    optimizer = torch.optim.SGD(module.parameters(), rate, momentum=0.9, nesterov=True)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, epochs))
+    for _ in range(epochs):
+        module.train()
+        for x in batches():
+            with torch.no_grad():
+                expected = base(x)
+            optimizer.zero_grad(set_to_none=True)
+            loss = F.mse_loss(module(x), expected)
+            torch.autograd.backward(loss)
+            optimizer.step()
+        schedule.step()
+        now = _difference(module, base, batches)
+        if now < best:
+            best, state = now, copy.deepcopy(module.state_dict())
+    module.load_state_dict(state)
+    module.eval()
+    return Repair(first, best)
+
+
+def _difference(module: nn.Module, base: nn.Module, batches: Batches) -> float:
+    module.eval()
+    total = count = 0.0
+    with torch.no_grad():
+        for x in batches():
+            total += float(F.mse_loss(module(x), base(x))) * len(x)
+            count += len(x)
+    return total / max(count, 1.0)
+
+
+class _Moments:
+    """Means and variances of channels over all that passes."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._sum: torch.Tensor | float = 0.0
+        self._squares: torch.Tensor | float = 0.0
+
+    def __call__(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        rows = inputs[0].detach().double().transpose(0, 1).flatten(1)
+        self.count += rows.shape[1]
+        self._sum = self._sum + rows.sum(1)
+        self._squares = self._squares + (rows**2).sum(1)
+
+    def figures(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return mean and variance, each (C,)."""
+        mean = torch.as_tensor(self._sum) / self.count
+        return mean, (torch.as_tensor(self._squares) / self.count - mean**2).clamp(min=0)
