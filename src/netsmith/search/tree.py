@@ -1,0 +1,91 @@
+"""The controller of path-level EAS (Cai et al. 2018): a policy over trees that REINFORCE moves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from random import Random
+
+import torch
+from torch import nn
+
+from netsmith.arch import Arch
+from netsmith.search.searcher import Allowed, Draw, values
+from netsmith.search.tree_policy import HEAD, HIDDEN, Drawn, Given, TreePolicy
+from netsmith.spaces.tree import TreeSpace
+from netsmith.trial import Trial
+
+# Of the release.
+RATE, ENTROPY, BATCH, MOST_GRADIENT, BASELINE_RATE = 6e-3, 0.01, 10, 40.0, 0.95
+_RETRIES = 20
+
+
+class TreeController:
+    """Asks for trees by a learned policy.
+
+    The reward is tan(pi/2 * (1 - figure)) of the one objective, an error in 0..1, as published; 0 of a trial
+    that failed. Every ``batch`` trials the policy makes one step of Adam, whose baseline follows the mean
+    reward first. A tree that is not ``allowed`` is made anew, at last drawn by ``draw``.
+    """
+
+    def __init__(
+        self,
+        space: TreeSpace,
+        draw: Draw,
+        seed: int,
+        *,
+        allowed: Allowed = lambda arch: True,
+        objectives: Sequence[str] = ("error",),
+        hidden: int = HIDDEN,
+        head: int = HEAD,
+        rate: float = RATE,
+        entropy: float = ENTROPY,
+        batch: int = BATCH,
+    ) -> None:
+        self._space, self._draw, self._allowed = space, draw, allowed
+        (self._objective,) = objectives
+        self._rng = Random(seed)
+        self._batch, self._entropy = batch, entropy
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.policy = TreePolicy(hidden, head)
+        self._optimizer = torch.optim.Adam(self.policy.parameters(), rate)
+        self._told: list[tuple[Arch, float]] = []
+        self._baseline = 0.0
+
+    def ask(self) -> Arch:
+        """Make a tree by the policy."""
+        for _ in range(_RETRIES):
+            with torch.no_grad():
+                node = self.policy.walk(self._space.depth, Drawn(self._rng)).tree
+            if node is not None:
+                arch = self._space.arch(node)
+                if self._allowed(arch):
+                    return arch
+        return self._draw(self._rng)
+
+    def tell(self, trial: Trial) -> None:
+        """Remember the trial, and learn from as many as a batch has."""
+        (figure,) = values(trial, (self._objective,))
+        right = min(max(1.0 - figure, 0.0), 0.999) if math.isfinite(figure) else 0.0
+        self._told.append((trial.arch, math.tan(math.pi / 2 * right)))
+        if len(self._told) == self._batch:
+            self._learn()
+            self._told = []
+
+    def _learn(self) -> None:
+        mean = sum(reward for _, reward in self._told) / len(self._told)
+        self._baseline += BASELINE_RATE * (mean - self._baseline)
+        loss = torch.zeros(())
+        for arch, reward in self._told:
+            node = self._space.tree(arch)
+            if node is None:
+                continue
+            made = self.policy.walk(self._space.depth, Given(node))
+            loss = loss - (reward - self._baseline) * made.likelihood - self._entropy * made.entropy
+        if not loss.requires_grad:
+            return
+        self._optimizer.zero_grad()
+        torch.autograd.backward(loss / len(self._told))
+        nn.utils.clip_grad_norm_(self.policy.parameters(), MOST_GRADIENT)
+        self._optimizer.step()

@@ -1,0 +1,265 @@
+"""The policy of path-level EAS (Cai et al. 2018): probabilities of trees, by a bidirectional tree-LSTM.
+
+A tree is made from the root down: whether a path goes on to a node, how that merges and how many branches it
+has, and what each branch's operation is. Before every decision the tree so far is read twice, from the leaves
+up and from the root down; what both say of the place is what the decision is made by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from random import Random
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from netsmith.spaces.tree import EDGES, LAYER, MERGES, Branch, Node
+
+EMBEDDING, HIDDEN, HEAD = 10, 100, 500  # of the release
+_NODES = tuple(merge for merge in MERGES if merge is not None)
+
+State = tuple[torch.Tensor, torch.Tensor]
+
+
+@dataclass(eq=False)
+class Spot:
+    """A path of a tree that is being made: its edge, and how many branches of what merge are behind it.
+
+    ``up`` is what is known of it from its leaves, until something below it changes.
+    """
+
+    depth: int
+    edge: str | None = None
+    merge: str | None = None
+    children: list[Spot] = field(default_factory=list)
+    parent: Spot | None = None
+    up: State | None = None
+
+    def decide(self, edge: str) -> None:
+        """Give it its edge."""
+        self.edge = edge
+        self._changed()
+
+    def branch(self, merge: str, count: int, edge: str | None) -> None:
+        """Put branches behind it, whose edges are this one or undecided."""
+        self.merge = merge
+        self.children = [Spot(self.depth + 1, edge, parent=self) for _ in range(count)]
+        self._changed()
+
+    @property
+    def place(self) -> list[int]:
+        """The number of its branch at every node from the root down."""
+        return [] if self.parent is None else [*self.parent.place, self.parent.children.index(self)]
+
+    def _changed(self) -> None:
+        spot: Spot | None = self
+        while spot is not None:
+            spot.up = None
+            spot = spot.parent
+
+    def node(self) -> Node | None:
+        """Return what is behind it as the space writes it."""
+        if not self.children:
+            return None
+        branches = (Branch(child.edge or EDGES[0], child.node()) for child in self.children)
+        return Node("add" if self.merge == "add" else "concat", tuple(branches))
+
+
+class Source(Protocol):
+    """What decides when a tree is made."""
+
+    def choose(self, kind: str, spot: Spot, logs: torch.Tensor) -> int:
+        """Return the option that is taken of a decision, by the logarithms of their probabilities."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Options are drawn by their probabilities."""
+
+    rng: Random
+
+    def choose(self, kind: str, spot: Spot, logs: torch.Tensor) -> int:
+        """Draw one."""
+        weights = logs.exp().tolist()
+        return self.rng.choices(range(len(weights)), weights)[0]
+
+
+@dataclass(frozen=True)
+class Given:
+    """Options are those of a tree."""
+
+    tree: Node
+
+    def choose(self, kind: str, spot: Spot, logs: torch.Tensor) -> int:
+        """Return what the tree has there."""
+        edge, node = LAYER, self.tree
+        for number in spot.place:
+            edge, behind = node.branches[number].edge, node.branches[number].node
+            if behind is None:
+                return EDGES.index(edge) if kind == "edge" else 0
+            node = behind
+        if kind == "edge":
+            return EDGES.index(edge)
+        return 1 if kind == "expand" else _NODES.index((node.merge, len(node.branches)))
+
+
+@dataclass
+class Walk:
+    """A tree, the logarithm of its probability, and the entropy of its decisions, summed."""
+
+    tree: Node | None
+    likelihood: torch.Tensor
+    entropy: torch.Tensor
+
+
+class TreePolicy(nn.Module):
+    """Probabilities of decisions, by a bidirectional tree-LSTM over the tree so far."""
+
+    def __init__(self, hidden: int = HIDDEN, head: int = HEAD) -> None:
+        super().__init__()
+        self.hidden = hidden
+        self.edges = nn.Embedding(len(EDGES) + 2, EMBEDDING)  # the layer's own, and one that is undecided
+        self.merges = nn.Embedding(len(_NODES), EMBEDDING)
+        self.up_node, self.up_edge = _UpCell(hidden), nn.LSTMCell(EMBEDDING, hidden)
+        self.down_node, self.down_edge = _DownCell(hidden), nn.LSTMCell(EMBEDDING, hidden)
+        self.heads = nn.ModuleDict({
+            name: nn.Sequential(nn.Linear(2 * hidden, head), nn.ReLU(), nn.Linear(head, options))
+            for name, options in (("expand", 2), ("node", len(_NODES)), ("edge", len(EDGES)))
+        })  # fmt: skip
+        for name, parameter in self.named_parameters():
+            if name.startswith(("edges", "merges")):
+                nn.init.uniform_(parameter, -0.1, 0.1)
+            elif parameter.dim() > 1:
+                nn.init.orthogonal_(parameter)
+            else:
+                nn.init.zeros_(parameter)
+
+    def walk(self, depth: int, source: Source) -> Walk:
+        """Make a tree of nodes up to ``depth``, every decision as ``source`` says."""
+        root = Spot(0, LAYER)
+        made = Walk(None, torch.zeros(()), torch.zeros(()))
+        waiting = [root]
+        while waiting:
+            spot = waiting.pop()
+            if spot.edge is None:
+                spot.decide(EDGES[self._decide("edge", root, spot, source, made)])
+            if spot.depth == depth:
+                continue
+            if spot is not root and not self._decide("expand", root, spot, source, made):
+                continue
+            merge, count = _NODES[self._decide("node", root, spot, source, made)]
+            spot.branch(merge, count, LAYER if spot is root else None)
+            waiting.extend(reversed(spot.children))
+        made.tree = root.node()
+        return made
+
+    def _decide(self, kind: str, root: Spot, spot: Spot, source: Source, made: Walk) -> int:
+        logs = F.log_softmax(self.heads[kind](self.state(root, spot)), dim=-1)
+        choice = source.choose(kind, spot, logs)
+        made.likelihood = made.likelihood + logs[choice]
+        made.entropy = made.entropy - (logs.exp() * logs).sum()
+        return choice
+
+    def state(self, root: Spot, spot: Spot) -> torch.Tensor:
+        """Return what the tree says of a spot, (2 * hidden,): from its leaves up, and from the root down."""
+        self._up(root)
+        way = [spot]
+        while way[-1].parent is not None:
+            way.append(way[-1].parent)
+        down = self._nothing
+        for parent, child in pairwise(reversed(way)):
+            down = self._down(parent, child, down)
+        return torch.cat([self._up(spot)[0], down[0]])
+
+    @property
+    def _nothing(self) -> State:
+        return torch.zeros(self.hidden), torch.zeros(self.hidden)
+
+    def _up(self, spot: Spot) -> State:
+        if spot.up is None:
+            state = self._nothing
+            if spot.children:
+                below = [self._up(child) for child in spot.children]
+                state = self.up_node(self.merges(_merge(spot)), spot.merge, below)
+            spot.up = self._through(self.up_edge, spot, state)
+        return spot.up
+
+    def _down(self, parent: Spot, child: Spot, above: State) -> State:
+        beside = [self._nothing if other is child else self._up(other) for other in parent.children]
+        state = self.down_node(self.merges(_merge(parent)), parent.merge, above, beside)
+        return self._through(self.down_edge, child, state)
+
+    def _through(self, cell: nn.LSTMCell, spot: Spot, state: State) -> State:
+        names = (*EDGES, LAYER)
+        number = torch.tensor(len(names) if spot.edge is None else names.index(spot.edge))
+        h, c = cell(self.edges(number)[None], (state[0][None], state[1][None]))
+        return h[0], c[0]
+
+
+class _UpCell(nn.Module):
+    """A node's state by those of its branches: their sum for ``add``, side by side for ``concat``."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.x = nn.Linear(EMBEDDING, 4 * hidden)
+        self.total = nn.Linear(hidden, 3 * hidden, bias=False)
+        self.each = nn.Linear(hidden, hidden, bias=False)
+        self.ordered = nn.Linear(2 * hidden, 3 * hidden, bias=False)
+        self.forget = nn.ModuleList(nn.Linear(2 * hidden, hidden, bias=False) for _ in range(2))
+
+    def forward(self, x: torch.Tensor, merge: str, below: Sequence[State]) -> State:
+        gates, forget = self.x(x).split([self.total.out_features, self.each.out_features])
+        h, c = (torch.stack(each) for each in zip(*below, strict=True))
+        if merge == "add":
+            gates = gates + self.total(h.sum(0))
+            kept = torch.sigmoid(forget + self.each(h)) * c
+        else:
+            row = h.flatten()
+            gates = gates + self.ordered(row)
+            kept = torch.sigmoid(forget + torch.stack([layer(row) for layer in self.forget])) * c
+        return _gated(gates, kept.sum(0))
+
+
+class _DownCell(nn.Module):
+    """A branch's state by its node's parent and the states, from below, of the branches beside it."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.x = nn.Linear(EMBEDDING, 4 * hidden)
+        self.above = nn.Linear(hidden, 3 * hidden, bias=False)
+        self.total = nn.Linear(hidden, 3 * hidden, bias=False)
+        self.ordered = nn.Linear(2 * hidden, 3 * hidden, bias=False)
+        self.each = nn.Linear(2 * hidden, hidden, bias=False)
+        self.parent = nn.Linear(2 * hidden, hidden, bias=False)
+        self.ordered_each = nn.ModuleList(nn.Linear(3 * hidden, hidden, bias=False) for _ in range(2))
+        self.ordered_parent = nn.Linear(3 * hidden, hidden, bias=False)
+
+    def forward(self, x: torch.Tensor, merge: str, above: State, beside: Sequence[State]) -> State:
+        gates, forget = self.x(x).split([self.total.out_features, self.each.out_features])
+        gates = gates + self.above(above[0])
+        h, c = (torch.stack(each) for each in zip(*beside, strict=True))
+        if merge == "add":
+            gates = gates + self.total(h.sum(0))
+            kept = torch.sigmoid(forget + self.each(torch.cat([above[0].expand_as(h), h], 1))) * c
+            parent = self.parent(torch.cat([above[0], h.sum(0)]))
+        else:
+            row = torch.cat([above[0], h.flatten()])
+            gates = gates + self.ordered(h.flatten())
+            kept = torch.sigmoid(forget + torch.stack([layer(row) for layer in self.ordered_each])) * c
+            parent = self.ordered_parent(row)
+        return _gated(gates, kept.sum(0) + torch.sigmoid(forget + parent) * above[1])
+
+
+def _gated(gates: torch.Tensor, kept: torch.Tensor) -> State:
+    """An LSTM's end: what is let in is added to what was kept, and let out."""
+    let_in, let_out, update = gates.chunk(3)
+    c = torch.sigmoid(let_in) * torch.tanh(update) + kept
+    return torch.sigmoid(let_out) * torch.tanh(c), c
+
+
+def _merge(spot: Spot) -> torch.Tensor:
+    return torch.tensor(_NODES.index((spot.merge, len(spot.children))))

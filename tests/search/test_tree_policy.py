@@ -1,0 +1,54 @@
+"""The policy's probabilities are those of the trees it makes."""
+
+from __future__ import annotations
+
+import itertools
+from random import Random
+
+import pytest
+import torch
+from torch import nn
+
+from netsmith.search.tree_policy import Drawn, Given, TreePolicy
+from netsmith.spaces.tree import LAYER, Branch, Node
+
+
+def test_the_probabilities_of_all_trees_are_one_in_sum() -> None:
+    """Of depth 1 there are three: two copies, three copies, and a split."""
+    torch.manual_seed(0)
+    policy = TreePolicy(hidden=8, head=8)
+    trees = [Node("add", (Branch(LAYER),) * count) for count in (2, 3)]
+    trees.append(Node("concat", (Branch(LAYER),) * 2))
+    with torch.no_grad():
+        total = sum(float(policy.walk(1, Given(tree)).likelihood.exp()) for tree in trees)
+    assert total == pytest.approx(1, abs=1e-5)
+
+
+def test_a_tree_that_was_made_has_the_probability_that_it_was_made_with() -> None:
+    torch.manual_seed(0)
+    policy, rng = TreePolicy(hidden=8, head=8), Random(0)
+    with torch.no_grad():
+        for _ in range(10):
+            made = policy.walk(3, Drawn(rng))
+            assert made.tree is not None
+            again = policy.walk(3, Given(made.tree))
+            assert again.tree == made.tree
+            torch.testing.assert_close(again.likelihood, made.likelihood)
+            torch.testing.assert_close(again.entropy, made.entropy)
+            assert made.entropy > 0
+
+
+def test_what_is_said_of_a_place_depends_on_what_stands_beside_it_and_above() -> None:
+    torch.manual_seed(0)
+    policy = TreePolicy(hidden=8, head=8)
+    for parameter in policy.edges.parameters():
+        nn.init.normal_(parameter)
+
+    def likelihood(first: str, merge: str) -> float:
+        inner = Node(merge, (Branch(first), Branch("conv 1")))  # type: ignore[arg-type]
+        tree = Node("add", (Branch(LAYER, inner), Branch(LAYER)))
+        with torch.no_grad():
+            return float(policy.walk(2, Given(tree)).likelihood)
+
+    seen = {likelihood(*pair) for pair in itertools.product(("identity", "max pool"), ("add", "concat"))}
+    assert len(seen) == 4
