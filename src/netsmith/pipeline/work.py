@@ -34,6 +34,7 @@ from netsmith.errors import BudgetError, FolderError, SettingsError
 from netsmith.nn.network import Network
 from netsmith.pipeline.calibration import calibrated
 from netsmith.pipeline.folder import DesignFolder
+from netsmith.pipeline.parts import after
 from netsmith.pipeline.progress import Progress
 from netsmith.pipeline.searching.database import check_address
 from netsmith.pipeline.searching.reach import WIDTHS, within_activations
@@ -72,10 +73,11 @@ class Work:
         self.folder, self.source, self.progress, self.module = folder, source, progress, module
         self.journal = folder.journal
 
-    @property
+    @cached_property
     def settings(self) -> Settings:
-        """What was asked."""
-        return self.folder.settings
+        """What was asked; of a design that is compressed, what is asked of its second part."""
+        asked = self.folder.settings
+        return after(asked, self.folder.path) if asked.compress else asked
 
     @cached_property
     def budget(self) -> Budget:

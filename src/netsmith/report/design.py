@@ -97,6 +97,7 @@ def _context(folder: Folder) -> dict[str, Any]:
         "chosen": next((point.name for point in front.points(folder) if point.chosen), ""),
         "archs": _archs(folder),
         "routing": routing.read(folder),
+        "before": folder.last("before"),
         "reach": folder.all("reach"),
         "profile": folder.last("profile"),
         "heldout": _heldout(folder),

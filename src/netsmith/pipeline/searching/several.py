@@ -44,6 +44,8 @@ def run_several(
             "several devices share one supernet, which archs that are trained one by one have not, and whose "
             "paths for each image are those of one device; design for each device alone"
         )
+    if asked[0].compress:
+        raise SettingsError("--compress keeps the budget of one device; design for each device alone")
     places = folders_of(asked, out)
     known = agrees(out, asked)
     with ExitStack() as stack:
