@@ -40,13 +40,17 @@ def design(
     seed: Annotated[int | None, typer.Option(help="the same seed gives the same archs")] = None,
     out: Annotated[Path | None, typer.Option(help="folder of the design; runs/NAME where not given")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with any of these settings")] = None,
-    space: Annotated[str | None, typer.Option(help="the set of architectures: mbconv, dense, routed")] = None,
+    space: Annotated[
+        str | None, typer.Option(help="the set of architectures: mbconv, dense, routed, joint")
+    ] = None,
     width: Annotated[
         float | None, typer.Option(help="width of the space; fitted to the budget otherwise")
     ] = None,
     strategy: Annotated[
         str | None,
-        typer.Option(help="proxyless; instance; dpp; or random, evolution, local, surrogate, nsga2, tpe"),
+        typer.Option(
+            help="proxyless; instance; dpp; or random, evolution, local, surrogate, nsga2, tpe; apq"
+        ),
     ] = None,
     objectives: Annotated[
         str | None, typer.Option(help="what a front is of, such as error,latency,size")

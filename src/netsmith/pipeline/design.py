@@ -33,6 +33,7 @@ from netsmith.pipeline.profiled import profiled
 from netsmith.pipeline.progress import Progress, Silent
 from netsmith.pipeline.routing.instance import instance_design
 from netsmith.pipeline.searching.choose import Chooser
+from netsmith.pipeline.searching.joint import check_device, joint_design
 from netsmith.pipeline.searching.reach import Reach, fit_width, shallow
 from netsmith.pipeline.searching.seek import Quest, binding_costs, run_search
 from netsmith.pipeline.searching.trained import trained_design
@@ -88,6 +89,10 @@ def _design(work: Work) -> None:
     }
     if work.settings.way.judge in others:
         others[work.settings.way.judge](work)
+        return
+    if work.settings.way.judge == "transfer":
+        check_device(work)
+        joint_design(quest_of(work))
         return
     quest = quest_of(work)
     work.progress.stage("Searching")

@@ -174,9 +174,10 @@ class Settings:
             raise SettingsError(
                 f"strategy '{self.way.strategy}' judges no archs one by one: leave --storage out"
             )
-        if self.stages is not None and self.way.space not in ("mbconv", "routed"):
+        if self.stages is not None and self.way.space not in ("mbconv", "routed", "joint"):
             raise SettingsError(
-                f"stages are a layout of the spaces 'mbconv' and 'routed'; got space '{self.way.space}'"
+                "stages are a layout of the spaces 'mbconv', 'routed' and 'joint'; "
+                f"got space '{self.way.space}'"
             )
         self._check_routing()
         if self.base is None and (self.own or self.shares or self.teacher):
@@ -210,7 +211,7 @@ class Settings:
                 f"'error,latency,size'; known: {', '.join(OBJECTIVES)}; got {asked!r:.100}"
             )
         if len(self.figures) > 1 and (
-            self.way.strategy in ("proxyless", "instance") or self.base is not None
+            self.way.strategy in ("proxyless", "instance", "apq") or self.base is not None
         ):
             what = "a design with a base" if self.base is not None else f"strategy '{self.way.strategy}'"
             raise SettingsError(

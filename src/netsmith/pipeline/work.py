@@ -44,7 +44,7 @@ from netsmith.pipeline.tabled import TableDevice
 from netsmith.plan import Plan
 from netsmith.spaces.chain import ChainSpace
 from netsmith.spaces.dense import DenseStage, dense
-from netsmith.spaces.mbconv import Stage, mbconv
+from netsmith.spaces.mbconv import EXPANSIONS, Stage, mbconv
 from netsmith.spaces.routed import RoutedSpace, routed
 from netsmith.spaces.space import BuildableSpace, NamedSpace
 from netsmith.train import fastest_threads, place, trainable_macs
@@ -52,6 +52,8 @@ from netsmith.train import fastest_threads, place, trainable_macs
 SEARCH_BATCH, EVALUATION_BATCH, SCORING_IMAGES = 64, 256, 4000
 # What a limit of activations must leave of the options of a space for its width to be worth searching.
 _ROOM = 0.5
+# Of blocks whose channels are chosen with the architecture, in place of being taken out of it later.
+FINE_EXPANSIONS = (2, 3, 4, 6)
 # What may differ between workers that search together.
 _OF_ONE_WORKER = ("data", "storage", "threads", "baselines")
 
@@ -250,7 +252,13 @@ class Work:
         return self.settings.storage or self.folder.path / "journal.db"
 
     def _unlimited(self, width: float) -> ChainSpace:
-        return mbconv(self.splits.input_shape, self.splits.classes, width=width, stages=self._stages)
+        return mbconv(
+            self.splits.input_shape,
+            self.splits.classes,
+            width=width,
+            stages=self._stages,
+            expansions=FINE_EXPANSIONS if self.settings.way.space == "joint" else EXPANSIONS,
+        )
 
     @property
     def _stages(self) -> list[Stage] | None:

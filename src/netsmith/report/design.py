@@ -16,6 +16,7 @@ _MOST_SKIPPED = 200
 JUDGED = {
     "supernet": "with the supernet's shared weights",
     "file": "of the measured files themselves",
+    "transfer": "of files with the supernet's shared weights",
     "training": "after a short training",
     "reward": "along their own paths, after fine-tuning",
     "inherited": "with the weights that are left of the base, before any training",
