@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise, product
 from random import Random
 
 import pytest
 
 from netsmith.arch import Arch
+from netsmith.errors import BudgetError
 from netsmith.nn.count import count_block
 from netsmith.pipeline.searching.joint_costs import JointCosts
 from netsmith.plan import Block
@@ -115,6 +117,19 @@ def test_measured_files_teach_what_a_change_of_precision_costs(found: list[Trial
     told.learn(found)
     assert off() < 0.4 * before
     assert told.figures(found[0].arch)["size_bytes"] > 0
+
+
+def test_where_nothing_keeps_the_limits_by_measurement_what_was_measured_is_returned() -> None:
+    class Narrowed(JointCosts):
+        def learn(self, trials: Sequence[Trial]) -> None:
+            self._limits = {"latency_ms": 1e-6}
+
+    tables = {"int8": lambda block: 0.001, "float32": lambda block: 0.002}
+    told = Narrowed(SPACE, tables, 0.01, {"latency_ms": LIMIT})  # type: ignore[arg-type]
+    effort = Effort(many=6, few=4, rounds=2, best=2, asked=20)
+    assert len(search_joint(SPACE, told, whole_error, measure, effort, seed=0)) == 4
+    with pytest.raises(BudgetError, match="at any precision"):
+        told.draw(Random(0))
 
 
 def test_draws_keep_the_limits_and_use_them_up() -> None:

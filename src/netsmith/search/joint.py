@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from netsmith.arch import Arch
+from netsmith.errors import BudgetError
 from netsmith.search.evolution import Evolution
 from netsmith.search.searcher import fresh
 from netsmith.search.transfer import TransferredFigure
@@ -64,7 +65,8 @@ def search_joint(
     """Return the trials of all files that were measured, in turn.
 
     ``whole_error`` gives the error at full precision of an arch of the chain; ``measure`` the trial of one of
-    ``space``, whose figure ``error`` is that of its file.
+    ``space``, whose figure ``error`` is that of its file. Raises :class:`BudgetError` where no arch should
+    keep the limits before anything is measured.
     """
     rng = Random(seed)
     drawn: dict[Arch, None] = {}
@@ -76,7 +78,10 @@ def search_joint(
         costs.learn(trials)
         expected = _expected(space, whole, trials, seed)
         known = {trial.arch for trial in trials}
-        asked = _evolved(space, costs, expected, effort.asked, seed * 1009 + number)
+        try:
+            asked = _evolved(space, costs, expected, effort.asked, seed * 1009 + number)
+        except BudgetError:  # by what was measured no arch keeps the limits
+            break
         best = [arch for arch in asked if arch not in known][: effort.best]
         whole |= {arch: whole_error(arch) for arch in map(space.whole, best) if arch not in whole}
         trials += [measure(arch) for arch in best]

@@ -115,6 +115,11 @@ def test_a_device_without_int8_is_refused(small: Make, tmp_path: Path, device: s
         run(small(strategy="apq", device=device), tmp_path / "refused")
 
 
+def test_a_limit_of_activations_is_refused(small: Make, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="one precision"):
+        run(small(strategy="apq", device="fake:precision=int8", activations="1MB"), tmp_path / "refused")
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [

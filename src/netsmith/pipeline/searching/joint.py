@@ -48,7 +48,7 @@ CALIBRATION_BATCHES = 8
 
 
 def check_device(work: Work) -> None:
-    """Raise :class:`SettingsError` where the device has no int8, or measures nothing."""
+    """Raise :class:`SettingsError` where the device or a limit is not for files of two precisions."""
     device = work.bench.device
     if isinstance(device, TableDevice) or device.precision != "int8":
         raise SettingsError(
@@ -56,13 +56,19 @@ def check_device(work: Work) -> None:
             f"'{device.name}' does not take; name a device that measures, of int8, such as "
             "onnxruntime:precision=int8"
         )
+    if work.budget.activation_bytes is not None:
+        raise SettingsError(
+            "activations are counted in one precision, and strategy 'apq' mixes two; leave the limit out, "
+            "or limit --memory, which is measured"
+        )
 
 
 def joint_design(quest: Quest) -> None:
     """Everything from the quest of the int8 device to the result."""
     work = quest.work
     joint = Joint(quest)
-    work.once("joint", lambda: {"id": joint.space.id, "count": str(joint.space.count())})
+    space, width = joint.space, quest.reach.width
+    work.once("space", lambda: {"width": width, "count": str(space.count())}, id=space.id)
     work.progress.stage("Choosing architecture and precisions together")
     trials = joint.search()
     kept = sorted((t for t in trials if t.valid), key=lambda t: t.figures["error"])
@@ -73,7 +79,7 @@ def joint_design(quest: Quest) -> None:
     best, broken = first_within(work, [partial(joint.trained, trial.arch) for trial in kept])
     networks = [best, *joint.beside(best)]
     work.progress.stage("Measuring everything")
-    conclude(work, joint.space, quest.reach.width, None, networks, [*reasons, *broken])
+    conclude(work, space, width, None, networks, [*reasons, *broken])
 
 
 class Joint:
