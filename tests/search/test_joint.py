@@ -98,6 +98,12 @@ def test_it_beats_the_best_of_one_after_the_other(found: list[Trial]) -> None:
     assert len(found) <= 12 + 2 * 6
 
 
+def test_no_two_files_of_a_round_are_of_one_network(found: list[Trial]) -> None:
+    for start in (12, 18):
+        wholes = [SPACE.whole(trial.arch) for trial in found[start : start + 6]]
+        assert len(set(wholes)) == len(wholes)
+
+
 def test_the_same_seed_measures_the_same_files(found: list[Trial]) -> None:
     effort = Effort(many=60, few=12, rounds=2, best=6, asked=300)
     again = search_joint(SPACE, costs({"latency_ms": LIMIT}), whole_error, measure, effort, seed=0)

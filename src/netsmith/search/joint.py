@@ -44,7 +44,7 @@ class Effort:
     """How many archs are judged at full precision, and how many files are measured.
 
     ``few`` are measured first; then ``rounds`` times as many as ``best`` of those that the predictor
-    expects least error of, among ``asked`` that evolution asks for.
+    expects least error of, among ``asked`` that evolution asks for, no two of one chain.
     """
 
     many: int
@@ -82,10 +82,18 @@ def search_joint(
             asked = _evolved(space, costs, expected, effort.asked, seed * 1009 + number)
         except BudgetError:  # by what was measured no arch keeps the limits
             break
-        best = [arch for arch in asked if arch not in known][: effort.best]
+        best = _apart(space, [arch for arch in asked if arch not in known], effort.best)
         whole |= {arch: whole_error(arch) for arch in map(space.whole, best) if arch not in whole}
         trials += [measure(arch) for arch in best]
     return trials
+
+
+def _apart(space: JointSpace, archs: Iterable[Arch], most: int) -> list[Arch]:
+    """Return the first archs of which no two have one chain: precisions alone change less than it does."""
+    first: dict[Arch, Arch] = {}
+    for arch in archs:
+        first.setdefault(space.whole(arch), arch)
+    return list(first.values())[:most]
 
 
 def _expected(
