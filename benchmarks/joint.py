@@ -33,6 +33,7 @@ WAYS = ("joint", "in turn", "float32", "compressed")
 def main() -> None:
     options = data_parser(__doc__ or "", "joint")
     options.add_argument("--seeds", type=int, default=3)
+    options.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
     options.add_argument("--images", type=int, default=6000)
     options.add_argument("--epochs", type=int, default=8)
     options.add_argument("--search-epochs", type=int, default=4)
@@ -43,9 +44,9 @@ def main() -> None:
         "threads": 1, "epochs": asked.epochs, "search_epochs": asked.search_epochs,
     }  # fmt: skip
     records = Records(asked.records)
-    runs: dict[str, list[Record]] = {way: [] for way in WAYS}
+    runs: dict[str, list[Record]] = {way: [] for way in asked.ways}
     for seed in range(asked.seeds):
-        for way in WAYS:
+        for way in asked.ways:
             folder = asked.work / f"{way.replace(' ', '-')}-{seed}"
             name = f"{way}, {asked.images} images, seed {seed}"
             made = records.once(name, lambda w=way, s=seed, f=folder: MAKERS[w]({**shared, "seed": s}, f))
@@ -64,6 +65,8 @@ def figures_of(runs: dict[str, list[Record]]) -> list[Figure]:
             Figure(f"{way}: seconds, mean", mean(made, "seconds"), "s"),
         ]  # fmt: skip
     for better, worse in (("joint", "in turn"), ("joint", "float32"), ("compressed", "float32")):
+        if better not in runs or worse not in runs:
+            continue
         gains = [
             100 * (a["accuracy"] - b["accuracy"]) for a, b in zip(runs[better], runs[worse], strict=True)
         ]
