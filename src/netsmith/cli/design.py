@@ -40,13 +40,17 @@ def design(
     seed: Annotated[int | None, typer.Option(help="the same seed gives the same archs")] = None,
     out: Annotated[Path | None, typer.Option(help="folder of the design; runs/NAME where not given")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with any of these settings")] = None,
-    space: Annotated[str | None, typer.Option(help="the set of architectures: mbconv, dense, routed")] = None,
+    space: Annotated[
+        str | None, typer.Option(help="the set of architectures: mbconv, dense, routed, joint")
+    ] = None,
     width: Annotated[
         float | None, typer.Option(help="width of the space; fitted to the budget otherwise")
     ] = None,
     strategy: Annotated[
         str | None,
-        typer.Option(help="proxyless; instance; dpp; or random, evolution, local, surrogate, nsga2, tpe"),
+        typer.Option(
+            help="proxyless; instance; dpp; or random, evolution, local, surrogate, nsga2, tpe; apq"
+        ),
     ] = None,
     objectives: Annotated[
         str | None, typer.Option(help="what a front is of, such as error,latency,size")
@@ -75,6 +79,16 @@ def design(
     search_epochs: Annotated[int | None, typer.Option(help="epochs of the search")] = None,
     threads: Annotated[int | None, typer.Option(help="to train with; the fastest where not given")] = None,
     epochs: Annotated[int | None, typer.Option(help="epochs of each training")] = None,
+    share: Annotated[
+        float | None, typer.Option(help="part of its epochs that each training takes, such as 0.5")
+    ] = None,
+    compress: Annotated[
+        bool | None,
+        typer.Option("--compress", help="design within looser limits, then take channels out to keep them"),
+    ] = None,
+    looser: Annotated[
+        float | None, typer.Option(help="how many times the limits the network before --compress may take")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
 ) -> None:
     """Design a network for images, a device and a budget; go on with it where it was stopped.
@@ -92,6 +106,7 @@ def design(
         "update": update, "weights": weights, "controller": controller, "start": start,
         "baselines": baselines, "augment": augment, "image_size": image_size, "test": test,
         "skip_bad": skip_bad, "search_epochs": search_epochs, "threads": threads, "epochs": epochs,
+        "share": share, "compress": compress, "looser": looser,
     }  # fmt: skip
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     if device is not None and len(device) == 1:

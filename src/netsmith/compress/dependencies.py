@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -38,12 +39,17 @@ def channels_of(module: nn.Module, input_shape: tuple[int, int, int]) -> Channel
     return Channels(tuple(groups), tuple(layers), learned, untouched)
 
 
+def check_tool() -> None:
+    """Raise :class:`MissingExtraError` without torch-pruning."""
+    if find_spec("torch_pruning") is None:
+        raise MissingExtraError("torch-pruning", "compress", "channel pruning")
+
+
 def _groups(module: nn.Module, image: torch.Tensor, order: Mapping[str, int]) -> Iterator[Group]:
     """Yield every group that there is, named by the first in ``order`` of the layers that make it."""
-    try:
-        import torch_pruning
-    except ImportError:
-        raise MissingExtraError("torch-pruning", "compress", "channel pruning") from None
+    check_tool()
+    import torch_pruning
+
     names = {layer: name for name, layer in module.named_modules()}
     with torch.enable_grad():
         try:

@@ -23,6 +23,7 @@ from netsmith.trial import Trial
 FINAL_LIMIT_S = 40.0
 # Points of 1 that a file may lose against the network that it was written from before the user is told.
 NOTABLE_LOSS = 0.01
+SECONDS = ("search_seconds", "profile_seconds", "total_seconds")
 
 
 def conclude(
@@ -200,16 +201,19 @@ def _front(work: Work, space: NamedSpace) -> list[dict[str, Any]]:
 
 
 def _seconds(work: Work) -> dict[str, float]:
-    """The seconds of each part, over all starts of the design."""
+    """The seconds of each part, over all starts of the design.
+
+    What was designed before it was compressed has kept its own.
+    """
     journal = work.journal
+    first = journal.last("designed") or dict.fromkeys(SECONDS, 0.0)
     search = sum(r["seconds"] for r in (*journal.all("search_epoch"), *journal.all("instance_epoch")))
     search += sum(r["seconds"] for r in journal.all("trial", stage="derive"))
     profiled = journal.last("profile")
     starts = [i for i, record in enumerate(journal.events) if record["event"] == "started"]
+    designed = [i for i, record in enumerate(journal.events) if record["event"] == "designed"]
+    starts = [*designed, *(i for i in starts if i > max(designed, default=-1))]
     ends = [*(journal.events[i - 1]["time"] for i in starts[1:]), time.time()]
     total = sum(end - journal.events[i]["time"] for i, end in zip(starts, ends, strict=True))
-    return {
-        "search_seconds": search,
-        "profile_seconds": profiled["seconds"] if profiled else 0.0,
-        "total_seconds": total,
-    }
+    own = (search, profiled["seconds"] if profiled else 0.0, total)
+    return {name: first[name] + seconds for name, seconds in zip(SECONDS, own, strict=True)}

@@ -17,12 +17,15 @@ from typing import Any
 
 from torch import nn
 
+from netsmith.compress.dependencies import check_tool
+from netsmith.errors import BudgetError
 from netsmith.nn.runtime import keep_memory
+from netsmith.pipeline import parts
 from netsmith.pipeline.answer import Design
 from netsmith.pipeline.baselines import baselines
 from netsmith.pipeline.compression.compressed import OF_BASE, compressed_design
 from netsmith.pipeline.compression.mixed import mixed_design
-from netsmith.pipeline.conclude import conclude
+from netsmith.pipeline.conclude import SECONDS, conclude
 from netsmith.pipeline.deliver import train_best
 from netsmith.pipeline.finish import training_recipe
 from netsmith.pipeline.folder import DesignFolder
@@ -30,6 +33,7 @@ from netsmith.pipeline.profiled import profiled
 from netsmith.pipeline.progress import Progress, Silent
 from netsmith.pipeline.routing.instance import instance_design
 from netsmith.pipeline.searching.choose import Chooser
+from netsmith.pipeline.searching.joint import check_device, joint_design
 from netsmith.pipeline.searching.reach import Reach, fit_width, shallow
 from netsmith.pipeline.searching.seek import Quest, binding_costs, run_search
 from netsmith.pipeline.searching.trained import trained_design
@@ -73,6 +77,10 @@ def begin(work: Work, asked: Sequence[Settings], out: Path) -> None:
 
 def _design(work: Work) -> None:
     """Everything from the images to the result."""
+    if work.folder.settings.compress:
+        _design_before(work)
+        _compress(work)
+        return
     others = {
         "training": trained_design,
         "inherited": compressed_design,
@@ -82,9 +90,41 @@ def _design(work: Work) -> None:
     if work.settings.way.judge in others:
         others[work.settings.way.judge](work)
         return
+    if work.settings.way.judge == "transfer":
+        check_device(work)
+        joint_design(quest_of(work))
+        return
     quest = quest_of(work)
     work.progress.stage("Searching")
     answer(quest, run_search([quest]))
+
+
+def _design_before(work: Work) -> None:
+    """Design the network before compression, in a folder of its own inside that of the design."""
+    asked = work.folder.settings
+    looser, settings = parts.looser_of(asked), parts.before(asked)
+    check_tool()
+    work.once("before", lambda: {"looser": looser, "limits": settings.limits().limits()})
+    place = work.folder.path / parts.PLACE
+    try:
+        found = run(settings, place, source=work.source, progress=work.progress)
+    except BudgetError as error:
+        raise BudgetError(f"of the network before, at {looser:g} times the limits: {error}") from error
+    work.once("designed", lambda: {name: found.result[name] for name in SECONDS})
+    for text in found.result["warnings"]:
+        work.once("warning", dict, text=text)  # it was told when it was found
+
+
+def _compress(work: Work) -> None:
+    """Compress the network before, which has few channels to lose where the limits are tight."""
+    try:
+        compressed_design(work)
+    except BudgetError as error:
+        raise BudgetError(
+            f"the network before cannot lose as much as the limits ask for: {error}. Design again, with "
+            f"another --out, with a --looser under {parts.looser_of(work.folder.settings):g}, or without "
+            "--compress"
+        ) from error
 
 
 def quest_of(work: Work) -> Quest:
@@ -147,9 +187,9 @@ def _fit(work: Work) -> Reach:
 def command_of(asked: Sequence[Settings], out: Path) -> str:
     """Return the command that repeats a design, or the designs for several devices."""
     values = joined(asked)
-    parts = ["netsmith", "design", values["data"]]
+    words = ["netsmith", "design", values["data"]]
     if asked[0].base is not None:
-        parts = ["netsmith", "compress", values.pop("base"), *([values["data"]] if asked[0].own else [])]
+        words = ["netsmith", "compress", values.pop("base"), *([values["data"]] if asked[0].own else [])]
         values = values if asked[0].own else {k: v for k, v in values.items() if k not in OF_BASE}
     for field in fields(Settings):
         value = values.get(field.name, field.default)
@@ -161,8 +201,8 @@ def command_of(asked: Sequence[Settings], out: Path) -> str:
         if isinstance(value, tuple):
             value = ",".join(map(repr, value))
         for each in value if isinstance(value, list) else [value]:
-            parts += [option] if each is True else [option, str(each)]
-    return shlex.join([*parts, "--out", str(out)])
+            words += [option] if each is True else [option, str(each)]
+    return shlex.join([*words, "--out", str(out)])
 
 
 def _versions() -> dict[str, str]:

@@ -24,6 +24,7 @@ from netsmith.nn.network import Network
 from netsmith.nn.preprocess import Normalize
 from netsmith.pipeline.networks import spread, test_exported, worst_difference
 from netsmith.pipeline.searching.reach import activation_bytes
+from netsmith.pipeline.settings import Settings
 from netsmith.pipeline.work import EVALUATION_BATCH, Work
 from netsmith.plan import Plan
 from netsmith.train import EpochFigures, Recipe, TrainResult, evaluate, fit_recipe, train
@@ -55,10 +56,13 @@ class Finished:
     described: Mapping[str, Any] = field(default_factory=dict)
 
 
-def training_recipe(work: Work, network: Plan | nn.Module) -> Recipe:
-    """Return the recipe of the design's training, which its baselines share."""
+def training_recipe(work: Work, network: Plan | nn.Module, asked: Settings | None = None) -> Recipe:
+    """Return the recipe of the design's training, which its baselines share, or of one as ``asked``."""
+    asked = work.settings if asked is None else asked
     macs = counts_of(work, network).macs
-    return fit_recipe(len(work.splits.train), macs, work.settings.budget, epochs=work.settings.epochs)
+    whole = fit_recipe(len(work.splits.train), macs, asked.budget, epochs=asked.epochs)
+    epochs = max(1, round(asked.share * whole.epochs))
+    return replace(whole, epochs=epochs, warmup_epochs=min(whole.warmup_epochs, epochs / 10))
 
 
 def counts_of(work: Work, network: Plan | nn.Module) -> Counts:

@@ -19,6 +19,9 @@ LIMITS = {
     "params": "params",
 }
 
+# Those that channels are chosen by; whether the others are kept is found when a network is measured.
+BOUNDING = frozenset({"latency_ms", "macs", "params", "size_bytes"})
+
 
 def read_limits(asked: Mapping[str, str | float | None]) -> Budget:
     """Return the budget of limits by the names of their options, as numbers or text with a unit."""

@@ -59,6 +59,11 @@ def pick(
             f"the points of the front of {folder} are files of one network, with nothing to train. Choose "
             "precisions again within other limits: netsmith compress NETWORK --precision mixed"
         )
+    if settings.way.space == "joint":
+        raise FolderError(
+            f"the points of the front of {folder} are archs with precisions, of which the best alone is "
+            "trained. Design again within other limits"
+        )
     trial = _asked_for(design, budget, digest)
     place = f"{PLACE}/{trial.arch.digest[:8]}"
     with DesignFolder(folder, settings) as opened:

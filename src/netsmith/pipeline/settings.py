@@ -13,6 +13,7 @@ import tomli_w
 from netsmith.budget import Budget
 from netsmith.errors import SettingsError, nearest
 from netsmith.pipeline.limits import LIMITS, is_share, limits_of, read_limits, share_of
+from netsmith.pipeline.parts import check_parts
 from netsmith.pipeline.values import is_number, read_numbers, read_stages
 from netsmith.pipeline.way import WAYS, Way, check_way, way_of
 
@@ -49,7 +50,9 @@ class Settings:
     of its weights (``base_weights``), if it has one. Images of such a network are normalised by ``mean`` and
     ``std``, one number or one a channel, of pixels as 0..1. ``teacher`` says whether what is left of a base
     also learns from its outputs. With ``precision`` mixed no channels go: some layers of its int8 file stay
-    float32.
+    float32. ``compress`` is a design whose network is designed for limits that are ``looser`` by so many
+    times, and then loses channels until it keeps them. ``share`` is the part of its epochs that each training
+    takes.
     """
 
     data: str
@@ -88,6 +91,9 @@ class Settings:
     std: tuple[float, ...] | None = None
     teacher: bool = False
     precision: str = "device"
+    compress: bool = False
+    looser: float | None = None
+    share: float = 1.0
 
     def __post_init__(self) -> None:
         for name, allowed in _CHOICES.items():
@@ -112,7 +118,9 @@ class Settings:
             raise SettingsError(f"device and test are text; got {self.device!r:.100} and {self.test!r:.100}")
         if self.width is not None and (type(self.width) not in (int, float) or not 0 < self.width <= 8):
             raise SettingsError(f"width is a multiplier above 0 and up to 8; got {self.width!r:.100}")
-        for name in ("skip_bad", "teacher"):
+        if type(self.share) not in (int, float) or not 0 < self.share <= 1:
+            raise SettingsError(f"share is a part of the epochs, over 0 and up to 1; got {self.share!r:.100}")
+        for name in ("skip_bad", "teacher", "compress"):
             value = getattr(self, name)
             if type(value) is not bool:
                 raise SettingsError(f"{name} is true or false; got {value!r:.100}")
@@ -122,6 +130,7 @@ class Settings:
         self.limits()
         self._check_way()
         self._check_objectives()
+        check_parts(self)
 
     @property
     def way(self) -> Way:
@@ -165,9 +174,10 @@ class Settings:
             raise SettingsError(
                 f"strategy '{self.way.strategy}' judges no archs one by one: leave --storage out"
             )
-        if self.stages is not None and self.way.space not in ("mbconv", "routed"):
+        if self.stages is not None and self.way.space not in ("mbconv", "routed", "joint"):
             raise SettingsError(
-                f"stages are a layout of the spaces 'mbconv' and 'routed'; got space '{self.way.space}'"
+                "stages are a layout of the spaces 'mbconv', 'routed' and 'joint'; "
+                f"got space '{self.way.space}'"
             )
         self._check_routing()
         if self.base is None and (self.own or self.shares or self.teacher):
@@ -201,7 +211,7 @@ class Settings:
                 f"'error,latency,size'; known: {', '.join(OBJECTIVES)}; got {asked!r:.100}"
             )
         if len(self.figures) > 1 and (
-            self.way.strategy in ("proxyless", "instance") or self.base is not None
+            self.way.strategy in ("proxyless", "instance", "apq") or self.base is not None
         ):
             what = "a design with a base" if self.base is not None else f"strategy '{self.way.strategy}'"
             raise SettingsError(

@@ -8,13 +8,14 @@ from netsmith.errors import SettingsError
 
 OF_CHANNELS = ("amc", "knapsack", "magnitude", "uniform")  # strategies that only take channels out
 MIXED = ("mixed", "programme", "file")  # the one way in which precisions of layers are chosen
+JOINT = ("joint", "apq", "transfer")  # and that in which they are chosen with the architecture
 WAYS: dict[str, tuple[str, ...]] = {
-    "space": ("auto", "mbconv", "dense", "routed", "pruned", "mixed"),
+    "space": ("auto", "mbconv", "dense", "routed", "pruned", "mixed", "joint"),
     "strategy": (
         "auto", "proxyless", "instance", "dpp", "random", "evolution", "local", "surrogate", "nsga2", "tpe",
-        *OF_CHANNELS, "programme",
+        *OF_CHANNELS, "programme", "apq",
     ),
-    "judge": ("auto", "supernet", "training", "reward", "inherited", "file"),
+    "judge": ("auto", "supernet", "training", "reward", "inherited", "file", "transfer"),
 }  # fmt: skip
 
 
@@ -33,12 +34,12 @@ class Way(NamedTuple):
     @property
     def keeps_trials(self) -> bool:
         """Whether archs are judged one by one, each a trial in a store that workers may share."""
-        return self.strategy not in ("proxyless", "instance", "programme", *OF_CHANNELS)
+        return self.strategy not in ("proxyless", "instance", "programme", "apq", *OF_CHANNELS)
 
     @property
     def for_several(self) -> bool:
         """Whether one search serves several devices: its supernet does, and each has probabilities."""
-        return self.judge not in ("training", "reward")
+        return self.judge not in ("training", "reward", "transfer")
 
     @property
     def of_archs(self) -> bool:
@@ -61,11 +62,11 @@ def way_of(space: str, strategy: str, judge: str, *, based: bool, mixed: bool) -
         asked = (space, strategy, judge)
         return Way(*(name if name != "auto" else mine for name, mine in zip(asked, own, strict=True)))
     if space == "auto":
-        space = {"dpp": "dense", "instance": "routed"}.get(strategy, "mbconv")
+        space = {"dpp": "dense", "instance": "routed", "apq": "joint"}.get(strategy, "mbconv")
     if judge == "auto":
-        judge = {"dense": "training", "routed": "reward"}.get(space, "supernet")
+        judge = {"dense": "training", "routed": "reward", "joint": "transfer"}.get(space, "supernet")
     if strategy == "auto":
-        of_space = {"dense": "dpp", "routed": "instance"}
+        of_space = {"dense": "dpp", "routed": "instance", "joint": "apq"}
         strategy = of_space.get(space, "proxyless" if judge == "supernet" else "evolution")
     return Way(space, strategy, judge)
 
@@ -87,6 +88,14 @@ def check_way(way: Way, *, based: bool, mixed: bool) -> None:
                 "a design with a base takes channels out of it: its space is 'pruned', its judge "
                 "'inherited', and its strategy neither proxyless nor dpp nor instance; got "
                 f"space '{space}', judge '{judge}' and strategy '{strategy}'"
+            )
+        return
+    if set(way) & set(JOINT):
+        if way != JOINT:
+            raise SettingsError(
+                "strategy 'apq' chooses architecture and precisions together in space 'joint', by judge "
+                f"'transfer', and nothing else does; got space '{space}', strategy '{strategy}' and judge "
+                f"'{judge}'"
             )
         return
     if space == "pruned" or judge == "inherited" or strategy in OF_CHANNELS:

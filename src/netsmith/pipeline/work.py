@@ -34,6 +34,7 @@ from netsmith.errors import BudgetError, FolderError, SettingsError
 from netsmith.nn.network import Network
 from netsmith.pipeline.calibration import calibrated
 from netsmith.pipeline.folder import DesignFolder
+from netsmith.pipeline.parts import after
 from netsmith.pipeline.progress import Progress
 from netsmith.pipeline.searching.database import check_address
 from netsmith.pipeline.searching.reach import WIDTHS, within_activations
@@ -43,7 +44,7 @@ from netsmith.pipeline.tabled import TableDevice
 from netsmith.plan import Plan
 from netsmith.spaces.chain import ChainSpace
 from netsmith.spaces.dense import DenseStage, dense
-from netsmith.spaces.mbconv import Stage, mbconv
+from netsmith.spaces.mbconv import EXPANSIONS, Stage, mbconv
 from netsmith.spaces.routed import RoutedSpace, routed
 from netsmith.spaces.space import BuildableSpace, NamedSpace
 from netsmith.train import fastest_threads, place, trainable_macs
@@ -51,6 +52,8 @@ from netsmith.train import fastest_threads, place, trainable_macs
 SEARCH_BATCH, EVALUATION_BATCH, SCORING_IMAGES = 64, 256, 4000
 # What a limit of activations must leave of the options of a space for its width to be worth searching.
 _ROOM = 0.5
+# Of blocks whose channels are chosen with the architecture, in place of being taken out of it later.
+FINE_EXPANSIONS = (2, 3, 4, 6)
 # What may differ between workers that search together.
 _OF_ONE_WORKER = ("data", "storage", "threads", "baselines")
 
@@ -72,10 +75,11 @@ class Work:
         self.folder, self.source, self.progress, self.module = folder, source, progress, module
         self.journal = folder.journal
 
-    @property
+    @cached_property
     def settings(self) -> Settings:
-        """What was asked."""
-        return self.folder.settings
+        """What was asked; of a design that is compressed, what is asked of its second part."""
+        asked = self.folder.settings
+        return after(asked, self.folder.path) if asked.compress else asked
 
     @cached_property
     def budget(self) -> Budget:
@@ -248,7 +252,13 @@ class Work:
         return self.settings.storage or self.folder.path / "journal.db"
 
     def _unlimited(self, width: float) -> ChainSpace:
-        return mbconv(self.splits.input_shape, self.splits.classes, width=width, stages=self._stages)
+        return mbconv(
+            self.splits.input_shape,
+            self.splits.classes,
+            width=width,
+            stages=self._stages,
+            expansions=FINE_EXPANSIONS if self.settings.way.space == "joint" else EXPANSIONS,
+        )
 
     @property
     def _stages(self) -> list[Stage] | None:

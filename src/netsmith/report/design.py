@@ -16,6 +16,7 @@ _MOST_SKIPPED = 200
 JUDGED = {
     "supernet": "with the supernet's shared weights",
     "file": "of the measured files themselves",
+    "transfer": "of files with the supernet's shared weights",
     "training": "after a short training",
     "reward": "along their own paths, after fine-tuning",
     "inherited": "with the weights that are left of the base, before any training",
@@ -97,6 +98,7 @@ def _context(folder: Folder) -> dict[str, Any]:
         "chosen": next((point.name for point in front.points(folder) if point.chosen), ""),
         "archs": _archs(folder),
         "routing": routing.read(folder),
+        "before": folder.last("before"),
         "reach": folder.all("reach"),
         "profile": folder.last("profile"),
         "heldout": _heldout(folder),

@@ -12,6 +12,8 @@ from netsmith.report.networks import latency_limit
 
 _STAGES = {
     "started": "it had only started",
+    "before": "it was designing the network before compression, whose page is in its folder 'before'",
+    "designed": "the network before compression was ready",
     "data": "the images had been read",
     "reach": "it was finding what the space can reach on the device",
     "space": "the space was chosen; the device's latency table came next",

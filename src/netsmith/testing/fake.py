@@ -14,7 +14,15 @@ import numpy as np
 import onnx
 from torch import nn
 
-from netsmith.devices.device import Array, InputType, Layout, Precision, Run, check_options
+from netsmith.devices.device import (
+    Array,
+    InputType,
+    Layout,
+    Precision,
+    Run,
+    check_options,
+    read_precision,
+)
 from netsmith.devices.measure import Latency
 from netsmith.devices.memory import Footprint
 from netsmith.devices.onnx_runtime import OnnxRuntime, installed
@@ -44,6 +52,7 @@ class FakeDevice:
     likes: str = "3"
     noise: float = 0.0
     seed: int = 0
+    precision: Precision = "float32"
     passes: int = field(default=0, init=False)
     _now_ns: int = field(default=0, init=False, repr=False)
     _sessions: dict[bytes, Any] = field(default_factory=dict, init=False, repr=False)
@@ -51,8 +60,6 @@ class FakeDevice:
 
     suffix: ClassVar[str] = ".onnx"
     layout: ClassVar[Layout] = "NCHW"
-    precision: ClassVar[Precision] = "float32"
-    routes: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.likes not in _COSTS:
@@ -62,14 +69,19 @@ class FakeDevice:
 
     @classmethod
     def from_options(cls, options: Mapping[str, str], *, here: bool = True) -> FakeDevice:
-        """Make it from the options of a device's name: ``likes``."""
-        check_options("fake", options, ("likes",))
-        return cls(options.get("likes", "3"))
+        """Make it from the options of a device's name: ``likes``, ``precision``."""
+        check_options("fake", options, ("likes", "precision"))
+        return cls(options.get("likes", "3"), precision=read_precision("fake", options))
 
     @property
     def name(self) -> str:
         """Such as ``fake:likes=7``."""
-        return f"fake:likes={self.likes}"
+        return f"fake:likes={self.likes}" + (",precision=int8" if self.precision == "int8" else "")
+
+    @property
+    def routes(self) -> bool:
+        """Whether it runs files that route images along paths, which are written in float32 alone."""
+        return self.precision == "float32"
 
     def fingerprint(self) -> dict[str, str]:
         """The same on every machine."""
@@ -78,7 +90,7 @@ class FakeDevice:
             "runtime": "fake",
             "version": "1",
             "threads": "1",
-            "precision": "float32",
+            "precision": self.precision,
             "system": "any",
         }
 
@@ -97,7 +109,15 @@ class FakeDevice:
         floating: Collection[str] = (),
     ) -> bytes:
         """Write an ONNX file."""
-        return write_onnx(module, input_shape, input_type=input_type, metadata=metadata)
+        return write_onnx(
+            module,
+            input_shape,
+            input_type=input_type,
+            metadata=metadata,
+            precision=self.precision,
+            calibration=calibration,
+            floating=floating,
+        )
 
     def input_of(self, model: bytes) -> tuple[tuple[int, int, int], InputType]:
         """Return the shape (C, H, W) and type of the images that a file takes."""
@@ -161,9 +181,14 @@ class FakeDevice:
         return Footprint(_COPIES * len(model), len(model), _CALL_MS)
 
     def cost_ms(self, model: bytes) -> float:
-        """Return the latency of a file: a call, and every convolution by its multiply-adds and kernel."""
-        graph = onnx.load_model_from_string(model).graph
+        """Return the latency of a file: a call, and every convolution by its multiply-adds and kernel.
+
+        Convolutions in int8 take half as long for their multiply-adds.
+        """
+        loaded = onnx.load_model_from_string(model)
+        graph = (onnx.shape_inference.infer_shapes(loaded) if self.precision == "int8" else loaded).graph
         weights = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+        stored = {n.output[0]: n.input[0] for n in graph.node if n.op_type == "DequantizeLinear"}
         shapes = {
             value.name: [d.dim_value for d in value.type.tensor_type.shape.dim]
             for value in (*graph.value_info, *graph.output)
@@ -173,14 +198,16 @@ class FakeDevice:
             if node.op_type != "Conv":
                 continue
             height, width = shapes[node.output[0]][2:]
-            cost += self._convolution_ms(weights[node.input[1]], height * width)
+            source = node.input[1]
+            dims, speed = weights[stored.get(source, source)], 2 if source in stored else 1
+            cost += self._convolution_ms(dims, height * width, speed)
         return cost
 
-    def _convolution_ms(self, weights: Sequence[int], places: int) -> float:
+    def _convolution_ms(self, weights: Sequence[int], places: int, speed: int = 1) -> float:
         out, inner, kernel, _ = weights
         depthwise = inner == 1 and out > 1 and kernel > 1
         factor = _COSTS[self.likes].get(kernel, 1.0) if depthwise else 1.0
-        return _CONVOLUTION_MS + factor * out * inner * kernel * kernel * places / _MACS_A_MS
+        return _CONVOLUTION_MS + factor * out * inner * kernel * kernel * places / _MACS_A_MS / speed
 
 
 def _executed(model: bytes, image: Array) -> Iterator[dict[str, Any]]:

@@ -15,6 +15,7 @@ from netsmith.compress.allocation import Widths, by_score, knapsack, uniform
 from netsmith.compress.amc import ChannelWalk
 from netsmith.errors import BudgetError, FolderError, SettingsError
 from netsmith.pipeline.answer import Design
+from netsmith.pipeline.baselines import mobilenets
 from netsmith.pipeline.compression.base import base_of, whole
 from netsmith.pipeline.compression.mixed import int8
 from netsmith.pipeline.compression.pruning import Pruning
@@ -202,15 +203,22 @@ def _written(pruning: Pruning, stage: str, trial: Trial, seconds: float) -> Tria
 
 
 def _beside(pruning: Pruning) -> list[Finished]:
-    """Return the base as it was, and what it is pruned everywhere alike and trained as long, if asked for."""
+    """Return the base as it was, and what it is pruned everywhere alike and trained as long, if asked for.
+
+    The base of a design that is compressed is always there; what it is compared with is a MobileNetV2, too,
+    trained for as long as both parts.
+    """
     work = pruning.work
-    asked = work.settings
+    asked, of_both = work.settings, work.folder.settings
     if asked.baselines == "none":
-        return []
+        return [whole(work, pruning.base)] if of_both.compress else []
     others = [] if asked.way.strategy == "uniform" else ["uniform"]
     if asked.baselines == "full":
         others += [name for name in DIRECT if name not in (asked.way.strategy, "uniform")]
-    return [whole(work, pruning.base), *(_trained(pruning, name) for name in others)]
+    networks = [whole(work, pruning.base), *(_trained(pruning, name) for name in others)]
+    if of_both.compress:
+        networks += mobilenets(work, training_recipe(work, pruning.base.plan or pruning.network, of_both))
+    return networks
 
 
 def _trained(pruning: Pruning, name: str) -> Finished:

@@ -24,6 +24,7 @@ from netsmith.latency.layers import LayerModel, fit_layers
 from netsmith.nn.network import Network
 from netsmith.pipeline.compression.base import Base
 from netsmith.pipeline.finish import counts_of, deployable, export_network
+from netsmith.pipeline.limits import BOUNDING
 from netsmith.pipeline.searching.reach import activation_bytes
 from netsmith.pipeline.work import EVALUATION_BATCH, Work
 from netsmith.plan import Plan
@@ -32,8 +33,6 @@ from netsmith.train import evaluate, recalibrate
 
 CALIBRATION_BATCHES, SCORED_BATCHES = 4, 8
 CALIBRATED = 28  # networks that are measured so that others can be predicted
-# Limits that widths are chosen by; the others are found kept or broken when a network is measured.
-BOUNDING = ("latency_ms", "macs", "params", "size_bytes")
 _CLOSE, _TRIES = 0.02, 4
 
 

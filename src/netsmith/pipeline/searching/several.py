@@ -42,8 +42,10 @@ def run_several(
     if not asked[0].way.for_several:
         raise SettingsError(
             "several devices share one supernet, which archs that are trained one by one have not, and whose "
-            "paths for each image are those of one device; design for each device alone"
+            "paths for each image, or precisions, are those of one device; design for each device alone"
         )
+    if asked[0].compress:
+        raise SettingsError("--compress keeps the budget of one device; design for each device alone")
     places = folders_of(asked, out)
     known = agrees(out, asked)
     with ExitStack() as stack:
