@@ -49,6 +49,12 @@ def compress(
         str | None,
         typer.Option(help="mixed: keep all channels, and choose which layers of an int8 file stay float32"),
     ] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            help="of --precision mixed without limits: most validation accuracy to lose, such as 0.01"
+        ),
+    ] = None,
     budget: Annotated[str | None, typer.Option(help="work to spend: quick, standard, thorough")] = None,
     baselines: Annotated[str | None, typer.Option(help="to compare with: none, quick, full")] = None,
     epochs: Annotated[int | None, typer.Option(help="epochs of each training afterwards")] = None,
@@ -88,7 +94,8 @@ def compress(
 
     options = {
         "device": device, "latency": latency, "memory": memory, "activations": activations, "size": size,
-        "macs": macs, "params": params, "strategy": strategy, "precision": precision, "budget": budget,
+        "macs": macs, "params": params, "strategy": strategy, "precision": precision,
+        "max_drop": max_drop, "budget": budget,
         "baselines": baselines, "epochs": epochs, "teacher": teacher, "mean": mean, "std": std,
         "image_size": image_size, "test": test, "augment": augment, "skip_bad": skip_bad, "seed": seed,
         "threads": threads,

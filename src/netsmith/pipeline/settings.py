@@ -13,7 +13,7 @@ import tomli_w
 from netsmith.budget import Budget
 from netsmith.errors import SettingsError, nearest
 from netsmith.pipeline.limits import LIMITS, is_share, limits_of, read_limits, share_of
-from netsmith.pipeline.values import is_number, read_numbers, read_stages
+from netsmith.pipeline.values import check_drop, is_number, read_numbers, read_stages
 from netsmith.pipeline.way import WAYS, Way, check_way, way_of
 
 EFFORTS = ("quick", "standard", "thorough")
@@ -49,7 +49,8 @@ class Settings:
     of its weights (``base_weights``), if it has one. Images of such a network are normalised by ``mean`` and
     ``std``, one number or one a channel, of pixels as 0..1. ``teacher`` says whether what is left of a base
     also learns from its outputs. With ``precision`` mixed no channels go: some layers of its int8 file stay
-    float32.
+    float32, within the limits; where there are none, so few that its validation accuracy, 0..1, falls by no
+    more than ``max_drop``.
     """
 
     data: str
@@ -88,6 +89,7 @@ class Settings:
     std: tuple[float, ...] | None = None
     teacher: bool = False
     precision: str = "device"
+    max_drop: float | None = None
 
     def __post_init__(self) -> None:
         for name, allowed in _CHOICES.items():
@@ -161,6 +163,9 @@ class Settings:
                 f"base_weights is a file, of a base of one's own; got {self.base_weights!r:.100}"
             )
         check_way(self.way, based=self.base is not None, mixed=self.precision == "mixed")
+        if self.max_drop is not None:
+            limited = any(getattr(self, name) is not None for name in LIMITS)
+            check_drop(self.max_drop, alone=self.precision == "mixed" and not limited)
         if not self.way.keeps_trials and self.storage is not None:
             raise SettingsError(
                 f"strategy '{self.way.strategy}' judges no archs one by one: leave --storage out"

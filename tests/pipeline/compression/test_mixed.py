@@ -100,7 +100,6 @@ def test_no_other_point_is_picked(halfway: Design) -> None:
     ("asked", "said"),
     [
         ({"macs": "50%", "size": "30kB"}, "change nothing else; got macs"),
-        ({}, "got none of them"),
         ({"size": "30kB", "strategy": "amc"}, "'programme' and judge 'file' alone"),
         ({"size": "30kB", "device": "torch"}, "precision"),
         ({"size": "30kB", "precision": "some"}, "precision is one of device, mixed"),

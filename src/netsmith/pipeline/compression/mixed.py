@@ -12,11 +12,12 @@ from functools import partial
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
 
-from netsmith.compress.floating import Layers, Outcome, choose_floating, within
+from netsmith.compress.floating import Layers, Outcome, choose_floating, fastest_floating, within
+from netsmith.devices.device import parse
 from netsmith.errors import SettingsError
-from netsmith.pipeline.compression.base import Base, base_of
+from netsmith.pipeline.answer import QUANTIZED
+from netsmith.pipeline.compression.base import Base, base_of, layers_with_weights
 from netsmith.pipeline.conclude import conclude
 from netsmith.pipeline.deliver import first_within
 from netsmith.pipeline.finish import Finished, counts_of, export_network
@@ -31,6 +32,7 @@ MOST = {"quick": 12, "standard": 40, "thorough": 120}
 LIMITED = ("latency_ms", "size_bytes", "peak_bytes")
 # What is aimed at of a latency: measured again, for longer, it should keep the limit too.
 _MARGIN = 0.99
+MAX_DROP = 0.01  # of validation accuracy, 0..1, that a file may lose where there is no other limit
 
 
 def int8(device: str) -> str:
@@ -49,6 +51,7 @@ def mixed_design(work: Work) -> None:
     work.once("space", lambda: {"id": space.id, "width": 1.0, "count": str(space.count())})
     work.progress.stage("Measuring precisions")
     best, reasons = _best(precisions)
+    _keep_graph(precisions, best)
     work.progress.stage("Measuring everything")
     conclude(work, space, 1.0, None, [best, *_beside(precisions)], reasons)
 
@@ -58,19 +61,19 @@ class Precisions:
 
     def __init__(self, work: Work, base: Base, limits: dict[str, float]) -> None:
         self.work, self.base, self.limits = work, base, limits
-        layers = [
-            name
-            for name, layer in base.module.named_modules()
-            if name and isinstance(layer, nn.Conv2d | nn.Linear)
-        ]
-        self.space = MixedSpace(base.digest, tuple(layers))
+        self.space = MixedSpace(base.digest, layers_with_weights(base.module))
 
     def measured(self) -> list[tuple[Layers, Outcome]]:
         """Return what is measured on the way to the best file, in turn."""
         most = MOST[self.work.settings.budget]
         whole = 1 + len(self.space.layers) + most
-        steps = []
-        for step in choose_floating(self.space.layers, self.outcome, self.limits, most=most):
+        layers, steps = self.space.layers, []
+        search = (
+            choose_floating(layers, self.outcome, self.limits, most=most)
+            if self.limits
+            else fastest_floating(layers, self.outcome, self.accurate, most=most)
+        )
+        for step in search:
             steps.append(step)
             note = f"{len(step[0])} layers float32: {step[1].figures['latency_ms']:.3g} ms"
             self.work.progress.update(len(steps), whole, note)
@@ -80,6 +83,23 @@ class Precisions:
         """Return the outcome of the file in which these layers are float32; found once."""
         found = self._trial(floating).figures
         return Outcome(found["loss"], {name: found[name] for name in LIMITED if name in found})
+
+    def accurate(self, floating: Layers) -> bool:
+        """Whether the file's validation accuracy is no more below that of float32 than it may be."""
+        asked = self.work.settings.max_drop
+        most = MAX_DROP if asked is None else asked
+        drop = self._error(floating) - self._error(frozenset(self.space.layers))
+        return drop <= most + 1e-9  # shares of images are not exact
+
+    def compare_speed(self, chosen: Outcome) -> None:
+        """Tell the user where int8 gains no time, which of a small network it may not."""
+        floating = self.outcome(frozenset(self.space.layers)).figures["latency_ms"]
+        if floating < chosen.figures["latency_ms"]:
+            self.work.warn(
+                f"float32 throughout is faster here, {floating:.3g} ms against "
+                f"{chosen.figures['latency_ms']:.3g} ms: int8 only makes this file smaller. Within a limit "
+                "of latency layers stay float32 for their speed too"
+            )
 
     def finished(self, floating: Layers, name: str, *, kind: str) -> Finished:
         """Return the network with the file in which these layers are float32."""
@@ -91,10 +111,13 @@ class Precisions:
             module=self.base.module,
             counts=counts_of(self.work, self.base.plan or self.base.module),
             model=self._file(floating, name),
-            validation_accuracy=1 - self._trial(floating).figures["error"],
+            validation_accuracy=1 - self._error(floating),
             train_seconds=0.0,
             described={"precisions": {x: "float32" if x in floating else "int8" for x in self.space.layers}},
         )
+
+    def _error(self, floating: Layers) -> float:
+        return self._trial(floating).figures["error"]
 
     def _trial(self, floating: Layers) -> Trial:
         arch = self.space.of(floating)
@@ -145,13 +168,13 @@ def _check_device(work: Work) -> None:
 
 
 def _limits(work: Work) -> dict[str, float]:
-    """The limits that precisions are chosen by. Raises :class:`SettingsError` where there are none."""
+    """The limits that precisions are chosen by. Raises :class:`SettingsError` on others."""
     asked = work.budget.limits()
     others = sorted(set(asked) - set(LIMITED))
-    if others or not asked:
+    if others:
         raise SettingsError(
             "precisions are chosen by limits of latency, size or memory, and change nothing else; got "
-            f"{', '.join(others) or 'none of them'}"
+            f"{', '.join(others)}"
         )
     return {name: limit * (_MARGIN if name == "latency_ms" else 1) for name, limit in asked.items()}
 
@@ -159,11 +182,17 @@ def _limits(work: Work) -> dict[str, float]:
 def _best(precisions: Precisions) -> tuple[Finished, list[str]]:
     """Return the file of the least validation loss that keeps the budget when it is measured again.
 
-    Where none keeps it, the one that is over it by the least, and why.
+    Where none keeps it, the one that is over it by the least, and why. Without limits it is the fastest that
+    is accurate enough, int8 throughout before all others.
     """
     work, limits = precisions.work, precisions.limits
     steps = precisions.measured()
     kept = sorted((s for s in steps if within(s[1], limits)), key=lambda step: step[1].loss)
+    if not limits:
+        kept = sorted(
+            (s for s in steps if precisions.accurate(s[0])), key=lambda s: s[1].figures["latency_ms"]
+        )
+        precisions.compare_speed(kept[0][1])
     reasons: list[str] = []
     if not kept:
         reasons = ["no choice of float32 layers that was measured keeps the budget; this is the closest"]
@@ -172,6 +201,18 @@ def _best(precisions: Precisions) -> tuple[Finished, list[str]]:
         work, [partial(precisions.finished, floating, kind="design") for floating, _ in kept]
     )
     return best, [*reasons, *broken]
+
+
+def _keep_graph(precisions: Precisions, best: Finished) -> None:
+    """Write the quantised graph as an ONNX file where the answer's is of another format.
+
+    It is what that one was translated from, and what :attr:`Design.quantized` reads.
+    """
+    work = precisions.work
+    if work.bench.device.suffix != ".onnx" and best.arch is not None:
+        floating = precisions.space.floating(best.arch)
+        graph = export_network(work, best.module, "design", parse(int8("onnxruntime")), floating)
+        work.folder.write_bytes(QUANTIZED, graph)
 
 
 def _beside(precisions: Precisions) -> Sequence[Finished]:

@@ -1,0 +1,135 @@
+"""``netsmith.quantize``: files within limits or as accurate as asked, and modules that compute the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import netsmith
+from netsmith.data import load, split
+from netsmith.devices.device import parse
+from netsmith.errors import FolderError, SettingsError
+from netsmith.journal import read
+from netsmith.pipeline.answer import Design
+from netsmith.pipeline.compression import mixed
+from netsmith.pipeline.networks import run_over
+
+pytest.importorskip("onnxruntime")
+MEAN, STD = 0.4, 0.25
+QUICK: dict[str, Any] = {"budget": "quick", "threads": 1, "baselines": "none", "mean": MEAN, "std": STD}
+
+
+class Net(nn.Sequential):
+    def __init__(self) -> None:
+        layers = [nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1, groups=16)]
+        layers += [nn.ReLU(), nn.Conv2d(16, 48, 1), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten()]
+        super().__init__(*layers, nn.Linear(768, 16), nn.ReLU(), nn.Linear(16, 4))
+
+
+@pytest.fixture(scope="module")
+def net(images: Path) -> nn.Module:
+    train = split(load(str(images)), 0).train
+    x = (train.fetch(torch.arange(len(train))).float() / 255 - MEAN) / STD
+    torch.manual_seed(0)
+    module = Net()
+    optimizer = torch.optim.Adam(module.parameters(), 3e-3)
+    for _ in range(30):
+        optimizer.zero_grad()
+        F.cross_entropy(module(x), train.labels).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    return module.eval()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few() -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(mixed.MOST, "quick", 3)
+        yield
+
+
+def same(q: nn.Module, report: Design, images: Path) -> None:
+    """The module gives what the file gives, to two steps of 255, and the same labels but for ties."""
+    test = split(load(str(images)), 0).test
+    pixels = test.fetch(torch.arange(len(test)))
+    device = parse(report.result["device"])
+    ((_, file),) = run_over(device, report.exported.read_bytes(), test)
+    mine = q((pixels / 255 - MEAN) / STD).numpy()
+    assert np.abs(mine - file).max() <= 2.1 * np.ptp(file) / 255
+    assert (mine.argmax(1) == file.argmax(1)).mean() > 0.95
+
+
+@pytest.mark.parametrize("device", ["onnxruntime", "litert"])
+def test_within_a_limit_the_module_computes_what_the_file_of_both_precisions_does(
+    device: str, net: nn.Module, images: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip({"litert": "ai_edge_litert"}.get(device, device))
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    q, report = netsmith.quantize(net, images, device=device, size_bytes="60%", out=tmp_path, **QUICK)
+    assert report.budget_met
+    assert report.accuracy > 0.9
+    (base,) = (event for event in read(tmp_path / "journal") if event["event"] == "base")
+    assert base["figures"]["size_bytes"] > 4 * 13000  # a share is of the network in float32
+    same(q, report, images)
+    assert all(torch.equal(net.state_dict()[name], value) for name, value in before.items())
+
+
+def test_without_limits_it_is_int8_throughout_where_nothing_is_lost(
+    net: nn.Module, images: Path, tmp_path: Path
+) -> None:
+    q, report = netsmith.quantize(net, images, out=tmp_path, **QUICK)
+    assert set(json.loads((tmp_path / "arch.json").read_text())["precisions"].values()) == {"int8"}
+    trials = [event for event in read(tmp_path / "journal") if event["event"] == "trial"]
+    assert len(trials) == 2  # int8 and float32: nothing else was measured
+    assert report.budget_met
+    same(q, report, images)
+    assert torch.equal(
+        netsmith.load(tmp_path, net).quantized(torch.ones(1, 1, 8, 8)), q(torch.ones(1, 1, 8, 8))
+    )
+    again, _ = netsmith.quantize(net, images, out=tmp_path, **QUICK)
+    assert torch.equal(again(torch.zeros(1, 1, 8, 8)), q(torch.zeros(1, 1, 8, 8)))
+
+
+def test_without_limits_layers_stay_float32_where_int8_would_lose_more_than_it_may(
+    net: nn.Module, images: Path, tmp_path: Path
+) -> None:
+    """Channels of the first layers that are all one step of the range of one whose weights are dead."""
+    spoiled = Net()
+    spoiled.load_state_dict(net.state_dict())
+    with torch.no_grad():
+        for layer in (spoiled[0], spoiled[2]):
+            layer.bias[0] = 1e5  # what reads it has no weight for it: in float32 nothing changes
+        spoiled[4].weight[:, 0] = 0
+        spoiled[2].weight[0] = 0
+    q, report = netsmith.quantize(spoiled, images, out=tmp_path, max_drop=0.05, **QUICK)
+    precisions = json.loads((tmp_path / "arch.json").read_text())["precisions"]
+    assert "float32" in precisions.values()
+    figures = [e["trial"]["figures"] for e in read(tmp_path / "journal") if e["event"] == "trial"]
+    int8 = figures[0]["error"]
+    least = min(figure["error"] for figure in figures)
+    assert 1 - report.result["validation_accuracy"] <= least + 0.05 < int8
+    same(q, report, images)
+
+
+def test_what_does_not_go_together_is_refused(net: nn.Module, images: Path, tmp_path: Path) -> None:
+    for asked, says in (
+        ({"max_drop": 0.01, "size_bytes": "50%"}, "without limits"),
+        ({"max_drop": 1.5}, "0 or more and below 1; got 1.5"),
+        ({"macs": "50%"}, "change nothing else; got macs"),
+    ):
+        with pytest.raises(SettingsError, match=says):
+            netsmith.quantize(net, images, out=tmp_path / "refused", **{**QUICK, **asked})
+    with pytest.raises(SettingsError, match="--precision mixed without limits"):
+        netsmith.prune(net, images, out=tmp_path / "refused", macs="50%", max_drop=0.1, **QUICK)
+
+
+def test_a_design_of_float32_has_no_quantised_module(tmp_path: Path) -> None:
+    (tmp_path / "arch.json").write_text("{}")
+    with pytest.raises(FolderError, match="holds no int8 file"):
+        _ = Design(tmp_path, {"device": "onnxruntime:threads=1", "exported": "model.onnx"}).quantized
