@@ -42,7 +42,8 @@ def compress(
         str | None,
         typer.Option(
             help="amc (an agent), knapsack, magnitude, uniform; "
-            "or random, evolution, local, surrogate, nsga2, tpe"
+            "or random, evolution, local, surrogate, nsga2, tpe; "
+            "with --precision mixed: programme or haq (an agent)"
         ),
     ] = None,
     precision: Annotated[

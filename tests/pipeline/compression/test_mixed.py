@@ -100,8 +100,9 @@ def test_no_other_point_is_picked(halfway: Design) -> None:
     ("asked", "said"),
     [
         ({"macs": "50%", "size": "30kB"}, "change nothing else; got macs"),
-        ({"size": "30kB", "strategy": "amc"}, "'programme' and judge 'file' alone"),
+        ({"size": "30kB", "strategy": "amc"}, "'programme' or 'haq' and judge 'file' alone"),
         ({"size": "30kB", "device": "torch"}, "precision"),
+        ({"strategy": "haq"}, "under limits; give it at least one"),
         ({"size": "30kB", "precision": "some"}, "precision is one of device, mixed"),
     ],
 )

@@ -19,7 +19,10 @@ from netsmith.errors import FolderError, SettingsError
 from netsmith.journal import read
 from netsmith.pipeline.answer import Design
 from netsmith.pipeline.compression import mixed
+from netsmith.pipeline.compression.compressed import own_compression
+from netsmith.pipeline.design import run
 from netsmith.pipeline.networks import run_over
+from tests.pipeline.stop import Stop
 
 pytest.importorskip("onnxruntime")
 MEAN, STD = 0.4, 0.25
@@ -115,6 +118,30 @@ def test_without_limits_layers_stay_float32_where_int8_would_lose_more_than_it_m
     least = min(figure["error"] for figure in figures)
     assert 1 - report.result["validation_accuracy"] <= least + 0.05 < int8
     same(q, report, images)
+
+
+def by_agent(net: nn.Module, images: Path, out: Path, progress: Any = None) -> tuple[Design, list[str]]:
+    asked = {**QUICK, "size": "60%", "precision": "mixed", "strategy": "haq"}
+    report = run(own_compression("module Net", str(images), asked), out, module=net, progress=progress)
+    return report, [event["digest"] for event in read(out / "journal") if event["event"] == "trial"]
+
+
+def test_the_agent_goes_on_where_it_was_killed_and_comes_to_the_same_file(
+    net: nn.Module, images: Path, tmp_path: Path
+) -> None:
+    """Sizes and losses follow from the files alone, and so does what the agent does next."""
+    whole, files = by_agent(net, images, tmp_path / "whole")
+    assert whole.budget_met
+    assert whole.result["strategy"] == "haq"
+    assert "that HAQ's agent came to" in (tmp_path / "whole" / "report.html").read_text().replace(
+        "&#39;", "'"
+    )
+    assert 1 + 5 < len(files) <= 1 + 5 + 3
+    with pytest.raises(KeyboardInterrupt):
+        by_agent(net, images, tmp_path / "killed", Stop(after=1 + 5))
+    again, same_files = by_agent(net, images, tmp_path / "killed")
+    assert again.arch == whole.arch
+    assert same_files == files
 
 
 def test_what_does_not_go_together_is_refused(net: nn.Module, images: Path, tmp_path: Path) -> None:

@@ -13,7 +13,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from netsmith.compress.accelerators import ConvShape
+from netsmith.compress.fake_quant import layer_shapes
 from netsmith.compress.floating import Layers, Outcome, choose_floating, fastest_floating, within
+from netsmith.compress.haq import search_floating
 from netsmith.devices.device import parse
 from netsmith.errors import SettingsError
 from netsmith.pipeline.answer import QUANTIZED
@@ -64,20 +67,35 @@ class Precisions:
         self.space = MixedSpace(base.digest, layers_with_weights(base.module))
 
     def measured(self) -> list[tuple[Layers, Outcome]]:
-        """Return what is measured on the way to the best file, in turn."""
-        most = MOST[self.work.settings.budget]
-        whole = 1 + len(self.space.layers) + most
-        layers, steps = self.space.layers, []
-        search = (
-            choose_floating(layers, self.outcome, self.limits, most=most)
-            if self.limits
-            else fastest_floating(layers, self.outcome, self.accurate, most=most)
-        )
-        for step in search:
-            steps.append(step)
-            note = f"{len(step[0])} layers float32: {step[1].figures['latency_ms']:.3g} ms"
-            self.work.progress.update(len(steps), whole, note)
-        return steps
+        """Return what is measured on the way to the best file, in turn, by the strategy asked for."""
+        asked, layers = self.work.settings, self.space.layers
+        most, steps = MOST[asked.budget], dict[Layers, Outcome]()
+        whole = 1 + len(layers) + most
+
+        def noted(floating: Layers) -> Outcome:
+            if floating not in steps:
+                steps[floating] = self.outcome(floating)
+                latency = steps[floating].figures["latency_ms"]
+                note = f"{len(floating)} layers float32: {latency:.3g} ms"
+                self.work.progress.update(len(steps), whole, note)
+            return steps[floating]
+
+        if asked.way.strategy == "haq":
+            search_floating(self._shapes(), noted, self.limits, episodes=most, seed=asked.seed)
+        else:
+            search = (
+                choose_floating(layers, noted, self.limits, most=most)
+                if self.limits
+                else fastest_floating(layers, noted, self.accurate, most=most)
+            )
+            for _ in search:
+                pass  # what it measures is noted
+        return list(steps.items())
+
+    def _shapes(self) -> dict[str, ConvShape]:
+        """The shapes of the layers, in the order in which an image comes to them."""
+        found = layer_shapes(self.base.module, torch.zeros(1, *self.work.splits.input_shape))
+        return {name: shape for name, shape in found.items() if name in self.space.layers}
 
     def outcome(self, floating: Layers) -> Outcome:
         """Return the outcome of the file in which these layers are float32; found once."""
