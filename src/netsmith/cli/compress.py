@@ -58,7 +58,10 @@ def compress(
     ] = None,
     budget: Annotated[str | None, typer.Option(help="work to spend: quick, standard, thorough")] = None,
     baselines: Annotated[str | None, typer.Option(help="to compare with: none, quick, full")] = None,
-    epochs: Annotated[int | None, typer.Option(help="epochs of each training afterwards")] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(help="of each training afterwards; of --precision mixed none where not given"),
+    ] = None,
     teacher: Annotated[
         bool | None,
         typer.Option("--teacher", help="have it learn from the outputs of the network that it came from too"),

@@ -130,6 +130,26 @@ def restored(module: nn.Module, content: bytes) -> nn.Module:
     return copied
 
 
+def at_levels(quantized: nn.Module, module: nn.Module) -> nn.Module:
+    """Return a copy of the float ``module`` with what ``quantized`` learned, and its weights at their levels.
+
+    For a file that finds ranges of its own: of levels that were found by ``max`` it rounds these weights to
+    what they are, where the greatest of a channel still is at its greatest level. Weights as they were
+    before the rounding would come to other levels than those that were trained.
+    """
+    state = {
+        name: tensor
+        for name, tensor in quantized.state_dict().items()
+        if ".parametrizations." not in f".{name}" and f".{INPUT_QUANTIZER}." not in f".{name}"
+    }
+    for name, layer in _layers(quantized):
+        if parametrize.is_parametrized(layer, "weight"):
+            state[_within(name, "weight")] = _weight_of(layer)
+    copied = copy.deepcopy(module)
+    copied.load_state_dict(state, strict=True)
+    return copied
+
+
 class _LevelWeight(nn.Module):
     """A weight by the nearest of symmetric levels, whose range stays."""
 

@@ -50,7 +50,7 @@ class Settings:
     ``std``, one number or one a channel, of pixels as 0..1. ``teacher`` says whether what is left of a base
     also learns from its outputs. With ``precision`` mixed no channels go: some layers of its int8 file stay
     float32, within the limits; where there are none, so few that its validation accuracy, 0..1, falls by no
-    more than ``max_drop``.
+    more than ``max_drop``; and it is trained for that file where ``epochs`` are given.
     """
 
     data: str

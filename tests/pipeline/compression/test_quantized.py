@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from netsmith.devices.device import parse
 from netsmith.errors import FolderError, SettingsError
 from netsmith.journal import read
 from netsmith.pipeline.answer import Design
-from netsmith.pipeline.compression import mixed
+from netsmith.pipeline.compression import precisions, tuning
 from netsmith.pipeline.compression.compressed import own_compression
 from netsmith.pipeline.design import run
 from netsmith.pipeline.networks import run_over
@@ -29,31 +30,40 @@ MEAN, STD = 0.4, 0.25
 QUICK: dict[str, Any] = {"budget": "quick", "threads": 1, "baselines": "none", "mean": MEAN, "std": STD}
 
 
+def conv(inputs: int, outputs: int, kernel: int = 3, groups: int = 1) -> list[nn.Module]:
+    made = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, groups=groups, bias=False)
+    return [made, nn.BatchNorm2d(outputs), nn.ReLU()]
+
+
 class Net(nn.Sequential):
-    def __init__(self) -> None:
-        layers = [nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1, groups=16)]
-        layers += [nn.ReLU(), nn.Conv2d(16, 48, 1), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten()]
-        super().__init__(*layers, nn.Linear(768, 16), nn.ReLU(), nn.Linear(16, 4))
+    def __init__(self, labels: int = 4) -> None:
+        layers = [*conv(1, 16), *conv(16, 16, groups=16), *conv(16, 48, 1), nn.AvgPool2d(2), nn.Flatten()]
+        super().__init__(*layers, nn.Linear(768, 16), nn.ReLU(), nn.Linear(16, labels))
+
+
+def trained(data: str, labels: int, epochs: int) -> nn.Module:
+    train = split(load(data), 0).train
+    x = (train.fetch(torch.arange(len(train))).float() / 255 - MEAN) / STD
+    torch.manual_seed(0)
+    module = Net(labels)
+    optimizer = torch.optim.Adam(module.parameters(), 3e-3)
+    for _ in range(epochs):
+        for rows in torch.randperm(len(x)).split(128):
+            optimizer.zero_grad()
+            F.cross_entropy(module(x[rows]), train.labels[rows]).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+    return module.eval()
 
 
 @pytest.fixture(scope="module")
 def net(images: Path) -> nn.Module:
-    train = split(load(str(images)), 0).train
-    x = (train.fetch(torch.arange(len(train))).float() / 255 - MEAN) / STD
-    torch.manual_seed(0)
-    module = Net()
-    optimizer = torch.optim.Adam(module.parameters(), 3e-3)
-    for _ in range(30):
-        optimizer.zero_grad()
-        F.cross_entropy(module(x), train.labels).backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-    return module.eval()
+    return trained(str(images), 4, 30)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def few() -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(mixed.MOST, "quick", 3)
+        patch.setitem(precisions.MOST, "quick", 3)
         yield
 
 
@@ -106,18 +116,75 @@ def test_without_limits_layers_stay_float32_where_int8_would_lose_more_than_it_m
     spoiled = Net()
     spoiled.load_state_dict(net.state_dict())
     with torch.no_grad():
-        for layer in (spoiled[0], spoiled[2]):
-            layer.bias[0] = 1e5  # what reads it has no weight for it: in float32 nothing changes
-        spoiled[4].weight[:, 0] = 0
-        spoiled[2].weight[0] = 0
+        for norm in (spoiled[1], spoiled[4]):
+            norm.bias[0] = 1e5  # what reads it has no weight for it: in float32 nothing changes
+        spoiled[3].weight[0] = 0
+        spoiled[6].weight[:, 0] = 0
     q, report = netsmith.quantize(spoiled, images, out=tmp_path, max_drop=0.05, **QUICK)
-    precisions = json.loads((tmp_path / "arch.json").read_text())["precisions"]
-    assert "float32" in precisions.values()
+    found = json.loads((tmp_path / "arch.json").read_text())["precisions"]
+    assert "float32" in found.values()
     figures = [e["trial"]["figures"] for e in read(tmp_path / "journal") if e["event"] == "trial"]
     int8 = figures[0]["error"]
     least = min(figure["error"] for figure in figures)
     assert 1 - report.result["validation_accuracy"] <= least + 0.05 < int8
     same(q, report, images)
+
+
+@pytest.fixture(scope="module")
+def uneven() -> nn.Module:
+    """A network for digits whose channels are up to 128 times as large as they were, or as small.
+
+    What reads them makes up for it: in float32 nothing changes, and in int8 the small ones are lost.
+    """
+    module = trained("digits", 10, 8)
+    with torch.no_grad():
+        for norm, reader in ((module[1], module[3]), (module[4], module[6])):
+            factors = torch.exp2(torch.linspace(-7, 7, 16))
+            norm.weight *= factors
+            norm.bias *= factors
+            reader.weight /= factors.view(-1, 1, 1, 1) if reader.groups > 1 else factors.view(1, -1, 1, 1)
+    return module
+
+
+def fine_tuned(
+    module: nn.Module, data: str, out: Path, epochs: int, progress: Any = None
+) -> tuple[Design, dict[str, Any]]:
+    """Int8 throughout, whatever it loses, and then trained."""
+    asked = {**QUICK, "precision": "mixed", "max_drop": 0.9, "epochs": epochs}
+    report = run(own_compression("module Net", data, asked), out, module=module, progress=progress)
+    (found,) = (event for event in read(out / "journal") if event["event"] == "tuned")
+    return report, found
+
+
+def test_straight_through_fine_tuning_betters_the_file_and_goes_on_where_it_was_killed(
+    uneven: nn.Module, tmp_path: Path
+) -> None:
+    whole, found = fine_tuned(uneven, "digits", tmp_path / "whole", 2)
+    assert found["loss"] < 0.5 * found["before"]
+    assert whole.result["validation_accuracy"] == found["accuracy"]
+    with pytest.raises(KeyboardInterrupt):
+        fine_tuned(uneven, "digits", tmp_path / "killed", 2, Stop(after=1))
+    done = [e["epoch"] for e in read(tmp_path / "killed" / "journal") if e["event"] == "train_epoch"]
+    assert len(done) == 1
+    again, same_found = fine_tuned(uneven, "digits", tmp_path / "killed", 2)
+    assert (same_found["loss"], same_found["accuracy"]) == (found["loss"], found["accuracy"])
+    for name, value in whole.network.state_dict().items():
+        assert torch.equal(again.network.state_dict()[name], value), name
+
+
+def test_what_fine_tuning_does_not_better_is_left_as_it_was(
+    net: nn.Module, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ruined(trained: nn.Module, base: nn.Module) -> nn.Module:
+        module = copy.deepcopy(base)
+        nn.init.zeros_(module[-1].weight)
+        return module
+
+    monkeypatch.setattr(tuning, "at_levels", ruined)
+    report, found = fine_tuned(net, str(images), tmp_path, 1)
+    assert found["loss"] >= found["before"]
+    for name, value in net.state_dict().items():
+        assert torch.equal(report.network.state_dict()[name], value), name
 
 
 def by_agent(net: nn.Module, images: Path, out: Path, progress: Any = None) -> tuple[Design, list[str]]:
