@@ -4,6 +4,7 @@
     design = netsmith.design("digits", device="onnxruntime", latency_ms=0.2, seed=0)
     design.accuracy, design.latency_ms, design.module
     small, report = netsmith.prune(module, "digits", device="onnxruntime", macs="50%")
+    q, report = netsmith.quantize(module, "digits", device="onnxruntime", size_bytes="40%")
 
 Importing this package loads no PyTorch, no runtime and no plotting library; they come with what needs them.
 """
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from netsmith.pipeline.answer import Design
 
 __version__ = "0.1.0"
-__all__ = ["Arch", "Block", "Budget", "NetsmithError", "Plan", "Trial", "design", "load", "prune"]
+__all__ = ["Arch", "Block", "Budget", "NetsmithError", "Plan", "Trial", "design", "load", "prune", "quantize"]
 
 
 def design(
@@ -104,29 +105,50 @@ def prune(
     same folder, one that was stopped goes on. Raises :class:`netsmith.errors.CompressionError` where the
     module cannot be pruned for these images.
     """
-    from netsmith.pipeline.compression.compressed import own_compression
-    from netsmith.pipeline.design import run
-
-    name = type(module).__name__
-    limits = {
-        "latency": latency_ms, "memory": peak_bytes, "activations": activation_bytes, "size": size_bytes,
-        "macs": macs, "params": params,
+    asked = {
+        "device": device, "latency": latency_ms, "memory": peak_bytes, "activations": activation_bytes,
+        "size": size_bytes, "macs": macs, "params": params, "mean": mean, "std": std, "strategy": strategy,
+        "budget": budget, "seed": seed, **settings,
     }  # fmt: skip
-    asked: dict[str, Any] = {
-        **{limit: value for limit, value in limits.items() if value is not None},
-        "device": device,
-        "mean": mean,
-        "std": std,
-        "strategy": strategy,
-        "budget": budget,
-        "seed": seed,
-        **settings,
-    }
-    chosen = own_compression(f"module {name}", _name_of(data), asked)
-    folder = Path(out) if out is not None else Path("runs") / f"{name}-compressed"
-    source = None if isinstance(data, str | Path) else data
-    answer = run(chosen, folder, source=source, module=module)
+    answer = _compressed(module, data, asked, out, "compressed")
     return answer.network, answer
+
+
+def quantize(
+    module: nn.Module,
+    data: str | Path | Dataset[Any],
+    *,
+    device: str = "onnxruntime",
+    latency_ms: float | str | None = None,
+    size_bytes: float | str | None = None,
+    peak_bytes: float | str | None = None,
+    max_drop: float | None = None,
+    mean: float | Sequence[float] = 0.0,
+    std: float | Sequence[float] = 1.0,
+    budget: str = "standard",
+    seed: int = 0,
+    out: str | Path | None = None,
+    **settings: Any,
+) -> tuple[nn.Module, Design]:
+    """Write a trained network as an int8 file in which some layers stay float32, as they are measured.
+
+    ``module``, ``data``, ``mean``, ``std`` and limits are as for :func:`prune`; the module is left as it is.
+    Within limits it is the file of the least loss on validation images. Without any it is int8 throughout
+    where that loses no more than ``max_drop`` (0.01 where not given) of the validation accuracy, 0..1, of
+    float32; otherwise the fastest that was found to lose no more, which in the worst case is float32.
+
+    Returns a module that takes what ``module`` takes and gives what the file gives, rounded where that rounds
+    (:attr:`netsmith.pipeline.answer.Design.quantized`), and the design with every figure, the exported file
+    and the report in the folder ``out`` (``runs/`` and the name of the class where not given); called again
+    for the same folder, one that was stopped goes on. Raises :class:`netsmith.errors.BudgetError` where no
+    choice of layers should keep the limits, and :class:`netsmith.errors.CompressionError` as :func:`prune`.
+    """
+    asked = {
+        "device": device, "latency": latency_ms, "size": size_bytes, "memory": peak_bytes, "mean": mean,
+        "std": std, "max_drop": max_drop, "budget": budget, "seed": seed, "precision": "mixed", **settings,
+    }  # fmt: skip
+    answer = _compressed(module, data, asked, out, "quantized")
+    return answer.quantized, answer
 
 
 def load(folder: str | Path, module: nn.Module | None = None) -> Design:
@@ -138,6 +160,25 @@ def load(folder: str | Path, module: nn.Module | None = None) -> Design:
     from netsmith.pipeline.answer import Design
 
     return Design.load(folder, module)
+
+
+def _compressed(
+    module: nn.Module,
+    data: str | Path | Dataset[Any],
+    asked: dict[str, Any],
+    out: str | Path | None,
+    how: str,
+) -> Design:
+    """Compress a network of the caller's own as ``asked``, where None is not."""
+    from netsmith.pipeline.compression.compressed import own_compression
+    from netsmith.pipeline.design import run
+
+    name = type(module).__name__
+    given = {setting: value for setting, value in asked.items() if value is not None}
+    chosen = own_compression(f"module {name}", _name_of(data), given)
+    folder = Path(out) if out is not None else Path("runs") / f"{name}-{how}"
+    source = None if isinstance(data, str | Path) else data
+    return run(chosen, folder, source=source, module=module)
 
 
 def _name_of(data: str | Path | Dataset[Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 
 import numpy as np
@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from netsmith.compress.accelerators import ConvShape
-from netsmith.compress.fake_quant import fake_quantized, layer_shapes, packed, restored
+from netsmith.compress.fake_quant import at_levels, fake_quantized, layer_shapes, packed, restored
 from netsmith.compress.packing import unpack
 from netsmith.compress.precision import LayerBits
 from netsmith.errors import CompressionError
@@ -232,3 +232,23 @@ def test_files_of_other_modules_are_refused(trained: nn.Module) -> None:
         restored(nn.Sequential(nn.Conv2d(1, 12, 3, padding=1, bias=False)), content)
     with pytest.raises(CompressionError, match="damaged"):
         restored(trained, content[:-3])
+
+
+def test_what_was_learned_is_handed_over_at_its_levels(network: Callable[..., nn.Module]) -> None:
+    """A file with ranges of its own, as they were found at first, computes what was trained."""
+    module = network("residual")
+    x = torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    bits = dict.fromkeys(list(layer_shapes(module, x))[1:], LayerBits(8, 8))
+    trained = fake_quantized(module, bits, [x], ranges="max", per_channel=True)
+    with torch.no_grad():
+        for parameter in trained.parameters():
+            if parameter.ndim == 4:  # a little that rounding takes away again, and the greatest stays
+                parameter[parameter.abs() < 0.5 * parameter.abs().max()] *= 1.0001
+    plain = at_levels(trained, module)
+    assert {*plain.state_dict()} == {*module.state_dict()}
+    again = fake_quantized(plain, bits, [x], ranges="max", per_channel=True).eval()
+    for name in bits:
+        assert torch.equal(plain.get_submodule(name).weight, trained.get_submodule(name).weight)
+        assert torch.allclose(
+            again.get_submodule(name).weight, trained.get_submodule(name).weight, rtol=1e-5, atol=1e-7
+        )

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from netsmith.compress.floating import Effects, Layers, Outcome, choose_floating, within
+from netsmith.compress.floating import Effects, Layers, Outcome, choose_floating, fastest_floating, within
 from netsmith.errors import BudgetError, CompressionError
 
 LAYERS = [f"layer{i}" for i in range(8)]
@@ -82,3 +82,26 @@ def test_limits_out_of_reach_and_no_layers_are_errors() -> None:
         list(choose_floating(LAYERS, Planted(0), {"latency_ms": 0.2}, most=4))
     with pytest.raises(CompressionError, match="no convolution or linear layer"):
         list(choose_floating([], Planted(0), {}, most=4))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_without_limits_the_fastest_that_is_accurate_enough_is_found(seed: int) -> None:
+    """By brute force over 256 files, where what is accurate enough is said by the loss."""
+    planted = Planted(seed)
+    most = planted(frozenset()).loss - 0.5 * sum(max(0.0, gain) for gain in planted.gains.values())
+
+    def accurate(floating: Layers) -> bool:
+        return planted(floating).loss <= most
+
+    steps = list(fastest_floating(LAYERS, planted, accurate, most=40))
+    assert len({floating for floating, _ in steps}) == len(steps) <= 1 + 8 + 40 + 1
+    found = min(outcome.figures["latency_ms"] for floating, outcome in steps if accurate(floating))
+    best = min(planted(s).figures["latency_ms"] for s in everything() if accurate(s))
+    assert found == pytest.approx(best)
+
+
+def test_int8_throughout_ends_the_search_where_it_is_accurate_and_float32_where_nothing_else_is() -> None:
+    planted = Planted(0)
+    assert [f for f, _ in fastest_floating(LAYERS, planted, lambda f: True, most=9)] == [frozenset()]
+    nothing = [f for f, _ in fastest_floating(LAYERS, planted, lambda f: len(f) == 8, most=9)]
+    assert nothing[-1] == frozenset(LAYERS)

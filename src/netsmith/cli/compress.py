@@ -42,16 +42,26 @@ def compress(
         str | None,
         typer.Option(
             help="amc (an agent), knapsack, magnitude, uniform; "
-            "or random, evolution, local, surrogate, nsga2, tpe"
+            "or random, evolution, local, surrogate, nsga2, tpe; "
+            "with --precision mixed: programme or haq (an agent)"
         ),
     ] = None,
     precision: Annotated[
         str | None,
         typer.Option(help="mixed: keep all channels, and choose which layers of an int8 file stay float32"),
     ] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            help="of --precision mixed without limits: most validation accuracy to lose, such as 0.01"
+        ),
+    ] = None,
     budget: Annotated[str | None, typer.Option(help="work to spend: quick, standard, thorough")] = None,
     baselines: Annotated[str | None, typer.Option(help="to compare with: none, quick, full")] = None,
-    epochs: Annotated[int | None, typer.Option(help="epochs of each training afterwards")] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(help="of each training afterwards; of --precision mixed none where not given"),
+    ] = None,
     teacher: Annotated[
         bool | None,
         typer.Option("--teacher", help="have it learn from the outputs of the network that it came from too"),
@@ -88,7 +98,8 @@ def compress(
 
     options = {
         "device": device, "latency": latency, "memory": memory, "activations": activations, "size": size,
-        "macs": macs, "params": params, "strategy": strategy, "precision": precision, "budget": budget,
+        "macs": macs, "params": params, "strategy": strategy, "precision": precision,
+        "max_drop": max_drop, "budget": budget,
         "baselines": baselines, "epochs": epochs, "teacher": teacher, "mean": mean, "std": std,
         "image_size": image_size, "test": test, "augment": augment, "skip_bad": skip_bad, "seed": seed,
         "threads": threads,

@@ -31,7 +31,7 @@ from netsmith.compress.ranges import activation_range, weight_limits
 from netsmith.errors import CompressionError
 
 SAMPLES = 2**18  # numbers of a layer's inputs that are kept of a batch, to find its range
-_INPUT = "input_quantizer"
+INPUT_QUANTIZER = "input_quantizer"
 
 
 def layer_shapes(module: nn.Module, x: Tensor) -> dict[str, ConvShape]:
@@ -119,7 +119,7 @@ def restored(module: nn.Module, content: bytes) -> nn.Module:
     coded, plain = unpack(content)
     copied = copy.deepcopy(module)
     for name, layer in dict(_layers(copied)).items():
-        found = [plain.get(_within(name, f"{_INPUT}.{part}")) for part in ("bits", "low", "high")]
+        found = [plain.get(_within(name, f"{INPUT_QUANTIZER}.{part}")) for part in ("bits", "low", "high")]
         if found[0] is not None:
             bits, low, high = _checked_range(name, found)
             _quantize_inputs(layer, low, high, bits)
@@ -127,6 +127,26 @@ def restored(module: nn.Module, content: bytes) -> nn.Module:
         copied.load_state_dict(plain | {name: weight.weight() for name, weight in coded.items()}, strict=True)
     except RuntimeError as error:
         raise CompressionError(f"the packed weights are of another module: {error!s:.500}") from error
+    return copied
+
+
+def at_levels(quantized: nn.Module, module: nn.Module) -> nn.Module:
+    """Return a copy of the float ``module`` with what ``quantized`` learned, and its weights at their levels.
+
+    For a file that finds ranges of its own: of levels that were found by ``max`` it rounds these weights to
+    what they are, where the greatest of a channel still is at its greatest level. Weights as they were
+    before the rounding would come to other levels than those that were trained.
+    """
+    state = {
+        name: tensor
+        for name, tensor in quantized.state_dict().items()
+        if ".parametrizations." not in f".{name}" and f".{INPUT_QUANTIZER}." not in f".{name}"
+    }
+    for name, layer in _layers(quantized):
+        if parametrize.is_parametrized(layer, "weight"):
+            state[_within(name, "weight")] = _weight_of(layer)
+    copied = copy.deepcopy(module)
+    copied.load_state_dict(state, strict=True)
     return copied
 
 
@@ -184,7 +204,7 @@ class _InputQuantizer(nn.Module):
 
 
 def _quantize_inputs(layer: nn.Module, low: Tensor, high: Tensor, bits: int) -> None:
-    layer.add_module(_INPUT, _InputQuantizer(low, high, bits))
+    layer.add_module(INPUT_QUANTIZER, _InputQuantizer(low, high, bits))
     layer.register_forward_pre_hook(_by_levels)
 
 
@@ -199,7 +219,7 @@ def _checked_range(name: str, found: list[Tensor | None]) -> tuple[int, Tensor, 
 
 
 def _by_levels(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return (layer.get_submodule(_INPUT)(inputs[0]), *inputs[1:])
+    return (layer.get_submodule(INPUT_QUANTIZER)(inputs[0]), *inputs[1:])
 
 
 def _layers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -3,7 +3,7 @@
 What each layer alone changes is measured, and taken to add up: an integer programme, as that of HAWQ-V3 (Yao
 et al. 2021), then finds the layers of the least loss within the limits. What it finds is measured whole.
 Where that breaks a limit, by as much less is aimed at; once it keeps them, one layer or two are tried the
-other way.
+other way. Without limits it is the other way round: the fastest file is looked for that is accurate enough.
 """
 
 from __future__ import annotations
@@ -109,6 +109,43 @@ def choose_floating(
             over = seen[asked].figures[name] - limit
             if over > 0:
                 aims[name] = min(aims[name], expected.figures[name] - over)
+
+
+def fastest_floating(
+    layers: Sequence[str], measure: Measure, accurate: Callable[[Layers], bool], *, most: int
+) -> Iterator[tuple[Layers, Outcome]]:
+    """Yield what is measured on the way to the fastest file that is ``accurate``, in turn.
+
+    Int8 throughout, where that is: then nothing else. Otherwise ``most`` files beside those of one layer,
+    each the fastest that the programme finds at a loss of at most so much, which is bisected between the
+    least there is and that of int8; and last float32 throughout. Raises :class:`CompressionError` without
+    layers.
+    """
+    none = measure(frozenset())
+    yield frozenset(), none
+    if accurate(frozenset()):
+        return
+    effects = Effects.measured(layers, measure)
+    seen = {frozenset(): none, **{frozenset({name}): outcome for name, outcome in effects.alone.items()}}
+    yield from list(seen.items())[1:]
+    times = Effects(_by_time(none), {name: _by_time(outcome) for name, outcome in effects.alone.items()})
+    low, high = effects.predicted(effects.best({})).loss, none.loss
+    for _ in range(most):
+        aim = (low + high) / 2
+        if not low < aim < high:
+            break
+        asked = times.best({"loss": aim})
+        if asked not in seen:
+            seen[asked] = measure(asked)
+            yield asked, seen[asked]
+        low, high = (aim, high) if accurate(asked) else (low, aim)
+    if frozenset(layers) not in seen:
+        yield frozenset(layers), measure(frozenset(layers))
+
+
+def _by_time(outcome: Outcome) -> Outcome:
+    """An outcome whose latency is to be small, and whose loss is limited."""
+    return Outcome(outcome.figures["latency_ms"], {"loss": outcome.loss})
 
 
 def within(outcome: Outcome, limits: Mapping[str, float]) -> bool:

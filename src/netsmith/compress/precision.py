@@ -222,7 +222,7 @@ class _Walk:
             for kind, options in enumerate(self.asked.options(layer))
             if len(options) > 1
         ]
-        self._described = _scaled([_features(i, shape) for i, shape in enumerate(self.asked.layers)])
+        self._described = scaled([layer_features(i, shape) for i, shape in enumerate(self.asked.layers)])
 
     @property
     def steps(self) -> int:
@@ -262,7 +262,7 @@ def _option(options: Sequence[int], action: float) -> int:
     return options[min(max(math.floor(action * len(options)), 0), len(options) - 1)]
 
 
-def _features(number: int, shape: ConvShape) -> list[float]:
+def layer_features(number: int, shape: ConvShape) -> list[float]:
     """Return HAQ's features of a layer (section 3.1), unscaled."""
     depthwise = shape.groups == shape.in_channels and shape.groups > 1
     pixels = (shape.out_size * shape.stride) ** 2
@@ -270,7 +270,7 @@ def _features(number: int, shape: ConvShape) -> list[float]:
     return [float(depthwise), *map(float, sizes)]
 
 
-def _scaled(rows: Sequence[Sequence[float]]) -> list[list[float]]:
+def scaled(rows: Sequence[Sequence[float]]) -> list[list[float]]:
     """Return each column stretched to 0..1, a constant one as zeros."""
     table = np.asarray(rows, float)
     low, span = table.min(0), np.ptp(table, 0)

@@ -45,9 +45,10 @@ class Levels:
         return self.scale * (codes - self.zero)
 
     def nearest(self, x: Tensor) -> Tensor:
-        """Return the nearest level for each number, without a gradient."""
+        """Return the nearest level for each number, without a gradient: of ``codes`` the ``values``."""
         with torch.no_grad():
-            return self.values(self.codes(x))
+            places = torch.div(x, self.scale).round_()
+            return places.clamp_(self.low - self.zero, self.high - self.zero).mul_(self.scale)
 
 
 def symmetric(limit: Tensor, bits: int) -> Levels:
@@ -92,9 +93,8 @@ def quantized_activation(x: Tensor, low: Tensor, high: Tensor, bits: int) -> Ten
     Gradients reach x where it was not clipped, and the end of the range where it was, which may therefore be
     learned (PACT, Choi et al. 2018, equation 3).
     """
-    clipped = torch.minimum(torch.maximum(x, low), high)
-    levels = affine(low.detach(), high.detach(), bits)
-    return straight_through(clipped, levels.nearest(clipped))
+    quantized: Tensor = _ClippedThrough.apply(x, low, high, bits)  # type: ignore[no-untyped-call]
+    return quantized
 
 
 def straight_through(x: Tensor, quantized: Tensor) -> Tensor:
@@ -111,6 +111,25 @@ class _StraightThrough(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient, None
+
+
+class _ClippedThrough(torch.autograd.Function):
+    """What clipping and :func:`straight_through` would give, and their gradients, in far fewer passes."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, low: Tensor, high: Tensor, bits: int) -> Tensor:
+        ctx.save_for_backward(x, low, high)
+        return affine(low, high, bits).nearest(torch.clamp(x, low, high))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
+        x, low, high = ctx.saved_tensors
+        below, above = x < low, x > high
+        of_low, of_high = (
+            (gradient * beyond).sum() if needed else None
+            for beyond, needed in zip((below, above), ctx.needs_input_grad[1:3], strict=True)
+        )
+        return gradient.masked_fill(below.logical_or_(above), 0), of_low, of_high, None
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-import torch.nn.functional as F
 from onnx import GraphProto, NodeProto, TensorProto, numpy_helper
 from torch import nn
 
@@ -20,12 +19,11 @@ from netsmith.export.inputs import input_of
 from netsmith.export.layers import KNOWN, layer_of, linear_of
 from netsmith.export.norms import Moments, convolution_of
 from netsmith.export.onnx_graph import attributes_of
+from netsmith.export.operations import OF_LEVELS, OPERATIONS, Operation, dequantized
 from netsmith.export.sparse import compressed
 
-Operation = Callable[[list[torch.Tensor], Mapping[str, Any]], torch.Tensor]
 Step = tuple[nn.Module | None, Callable[[list[torch.Tensor]], torch.Tensor] | None, list[str], str]
 """A layer of one input, or else an operation of several; the names of what it reads, and of what it gives."""
-_TYPES = {TensorProto.FLOAT: torch.float32, TensorProto.UINT8: torch.uint8}
 _MOST_NODES = 20_000
 _OF_SIZES = ("Gather", "Unsqueeze", "Concat", "Slice", "Cast")
 
@@ -38,10 +36,11 @@ class OnnxModule(nn.Module):
     ``sparse`` those that are zero by half or more as compressed rows (:mod:`netsmith.export.sparse`). A
     softmax at the end is left out: the module gives logits. Takes (N, C, H, W) of the file's type. Raises
     :class:`ExportError` on a file that is not ONNX, whose nodes are not in order, or with an operation that
-    is not known here.
+    is not known here. Files of int8 are read with ``quantized`` alone: the module rounds where the file does,
+    which is slower than float32 and passes no gradients on.
     """
 
-    def __init__(self, model: bytes, *, sparse: bool = False) -> None:
+    def __init__(self, model: bytes, *, sparse: bool = False, quantized: bool = False) -> None:
         super().__init__()
         self.takes = input_of(model)
         """The shape (C, H, W) of the images that the file takes, and the type of their pixels."""
@@ -53,7 +52,8 @@ class OnnxModule(nn.Module):
         self._output = _logits(graph)
         self._places: dict[str, str] = {}
         self._steps: list[Step] = []
-        _Reader(self, graph, constants, self._input, self._output).read()
+        operations = {**OPERATIONS, **(OF_LEVELS if quantized else {})}
+        _Reader(self, graph, constants, self._input, self._output, operations).read()
         if sparse:
             self._steps = [self._sparse(step) for step in self._steps]
 
@@ -126,8 +126,10 @@ class _Reader:
         constants: dict[str, torch.Tensor],
         image: str,
         output: str,
+        operations: Mapping[str, Operation],
     ) -> None:
         self.module, self.constants, self.output = module, constants, output
+        self.operations = operations
         self.nodes = _needed(graph, output)
         self.sizes = _sizes(self.nodes)
         self.values = {image}
@@ -160,6 +162,8 @@ class _Reader:
             known = self.constants[node.input[0]]  # a weight that two layers have; a size that becomes a list
             self.constants[node.output[0]] = known if node.op_type == "Identity" else known.flatten()
             return
+        if "DequantizeLinear" in self.operations and self._weighs(node):
+            return
         if self._biases(node):
             return
         constants = [self.constants.get(name) for name in node.input[1:]]
@@ -174,18 +178,27 @@ class _Reader:
         self.module._steps.append((layer, None, [first], node.output[0]))
 
     def _operate(self, node: NodeProto) -> None:
-        if node.op_type not in _OPERATIONS or self.sizes.intersection(node.input):
-            known = ", ".join(sorted({*KNOWN, *_OPERATIONS}))
+        if node.op_type not in self.operations or self.sizes.intersection(node.input):
+            known = ", ".join(sorted({*KNOWN, *self.operations}))
             raise ExportError(
                 f"operation '{node.op_type}' of '{node.name}' cannot be run by PyTorch; known: {known}"
             )
-        operation = partial(_run, _OPERATIONS[node.op_type], attributes_of(node))
+        operation = partial(_run, self.operations[node.op_type], attributes_of(node))
         places = self.module._places
         for name in node.input:
             if name in self.constants and name not in places:
                 places[name] = f"constant{len(places)}"
                 self.module.register_buffer(places[name], self.constants[name])
         self.module._steps.append((None, operation, list(filter(None, node.input)), node.output[0]))
+
+    def _weighs(self, node: NodeProto) -> bool:
+        """Whether a node only says what a constant's codes stand for, which then is the constant."""
+        codes = [self.constants.get(name) for name in node.input]
+        known = [tensor for tensor in codes if tensor is not None]
+        if node.op_type != "DequantizeLinear" or len(known) < len(codes):
+            return False
+        self.constants[node.output[0]] = dequantized(known, attributes_of(node))
+        return True
 
     def _biases(self, node: NodeProto) -> bool:
         """Whether a node only adds the bias of the product before it, which then has it."""
@@ -261,66 +274,3 @@ def _tensor(tensor: TensorProto) -> torch.Tensor:
     except (ValueError, TypeError, RuntimeError) as error:
         raise ExportError(f"the constant '{tensor.name}' cannot be read: {error}") from None
     return values.contiguous(memory_format=torch.channels_last) if values.dim() == 4 else values
-
-
-def _clip(inputs: list[torch.Tensor], attributes: Mapping[str, Any]) -> torch.Tensor:
-    x, low, high = inputs
-    return torch.clamp(x, low, high)
-
-
-def _gather(inputs: list[torch.Tensor], attributes: Mapping[str, Any]) -> torch.Tensor:
-    x, index = inputs
-    if index.ndim != 1:
-        raise ExportError(
-            f"a Gather by numbers of {index.ndim} dimensions cannot be run, but for those of one"
-        )
-    return x.index_select(attributes.get("axis", 0), index)
-
-
-def _hard_sigmoid(inputs: list[torch.Tensor], attributes: Mapping[str, Any]) -> torch.Tensor:
-    return torch.clamp(attributes.get("alpha", 0.2) * inputs[0] + attributes.get("beta", 0.5), 0, 1)
-
-
-def _cast(inputs: list[torch.Tensor], attributes: Mapping[str, Any]) -> torch.Tensor:
-    if attributes["to"] not in _TYPES:
-        raise ExportError(f"a Cast to type {attributes['to']} cannot be run")
-    return inputs[0].to(_TYPES[attributes["to"]])
-
-
-def _mean(inputs: list[torch.Tensor], attributes: Mapping[str, Any]) -> torch.Tensor:
-    axes = [int(a) for a in attributes["axes"]] if "axes" in attributes else inputs[1].tolist()
-    if sorted(axes) not in ([2, 3], [-2, -1]):
-        raise ExportError(f"a mean over the axes {axes} cannot be run, but for that over height and width")
-    return inputs[0].mean((2, 3), keepdim=bool(attributes.get("keepdims", 1)))
-
-
-def _squeeze(inputs: list[torch.Tensor], attributes: Mapping[str, Any]) -> torch.Tensor:
-    axes = [int(a) for a in attributes["axes"]] if "axes" in attributes else inputs[1].tolist()
-    if sorted(axes) not in ([2, 3], [-2, -1]):
-        raise ExportError(f"a Squeeze of the axes {axes} cannot be run, but for that of height and width")
-    return inputs[0].flatten(1)
-
-
-def _pad(inputs: list[torch.Tensor], attributes: Mapping[str, Any]) -> torch.Tensor:
-    x, pads, *value = inputs
-    if attributes.get("mode", b"constant") != b"constant" or len(pads) != 8 or any(pads[[0, 1, 4, 5]]):
-        raise ExportError("a Pad cannot be run, but for that of height and width by a constant")
-    top, left, bottom, right = pads[[2, 3, 6, 7]].tolist()
-    return F.pad(x, (left, right, top, bottom), value=float(value[0]) if value else 0.0)
-
-
-_OPERATIONS: dict[str, Operation] = {
-    "Add": lambda inputs, attributes: inputs[0] + inputs[1],
-    "Sub": lambda inputs, attributes: inputs[0] - inputs[1],
-    "Mul": lambda inputs, attributes: inputs[0] * inputs[1],
-    "Div": lambda inputs, attributes: inputs[0] / inputs[1],
-    "Clip": _clip,
-    "HardSigmoid": _hard_sigmoid,
-    "Gather": _gather,
-    "Concat": lambda inputs, attributes: torch.cat(inputs, attributes["axis"]),
-    "Flatten": lambda inputs, attributes: inputs[0].flatten(attributes.get("axis", 1)),
-    "Cast": _cast,
-    "ReduceMean": _mean,
-    "Squeeze": _squeeze,
-    "Pad": _pad,
-}

@@ -31,3 +31,10 @@ class Normalize(nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         return pixels.float() * self.scale + self.shift
+
+
+class Pixels(Normalize):
+    """What :class:`Normalize` takes, of what it gives: the nearest whole numbers in 0..255, as float32."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.clamp(torch.round((images - self.shift) / self.scale), 0, 255)

@@ -20,14 +20,16 @@ from netsmith.compress.slicing import resized
 from netsmith.data.decode import read_pixels
 from netsmith.data.sources.part import BadImageError
 from netsmith.devices.device import parse
-from netsmith.errors import CompressionError, DataError, FolderError
-from netsmith.nn.preprocess import Normalize
+from netsmith.errors import CompressionError, DataError, ExportError, FolderError
+from netsmith.export.module import OnnxModule
+from netsmith.nn.preprocess import Normalize, Pixels
 from netsmith.pipeline.described import network_of
 from netsmith.pipeline.routing.explain import Explanation, explain
 from netsmith.plan import Block, Plan
 from netsmith.supernet.routed_network import RoutedNetwork
 
 MAX_JSON_BYTES, MAX_WEIGHT_BYTES = 64 * 2**20, 4 * 2**30
+QUANTIZED = "quantized.onnx"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,25 @@ class Design:
         except (OSError, SafetensorError, RuntimeError, CompressionError) as error:
             raise FolderError(f"{path} does not hold the weights of arch.json: {error}") from None
         return network.eval()
+
+    @cached_property
+    def quantized(self) -> nn.Module:
+        """What an int8 file computes: normalised images (N, C, H, W) -> logits (N, classes), in evaluation.
+
+        Images are rounded to the pixels that they are of, and all else where the file rounds; the runtime may
+        break ties the other way, which moves outputs by a step or two of the last rounding. No gradients
+        pass. Raises :class:`FolderError` where the design's device is not one of int8.
+        """
+        path, described = self.folder / QUANTIZED, read_json(self.folder / "arch.json")
+        path = path if path.exists() else self.exported
+        if "precision=int8" not in str(self.result["device"]) or path.suffix != ".onnx":
+            raise FolderError(f"{self.folder} holds no int8 file as ONNX; quantise by --precision mixed")
+        try:
+            computes = OnnxModule(path.read_bytes(), quantized=True)
+        except (OSError, ExportError) as error:
+            raise FolderError(f"cannot read {path}: {error}") from None
+        module = nn.Sequential(Pixels(described["mean"], described["std"]), computes)
+        return module.requires_grad_(False).eval()
 
     @property
     def static_network(self) -> nn.Module:

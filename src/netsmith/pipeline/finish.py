@@ -244,10 +244,7 @@ def export_network(
     device = work.bench.device if device is None else device
     calibration = None
     if device.precision == "int8":
-        order = torch.randperm(
-            len(splits.train), generator=batch_generator(work.settings.seed, "calibration")
-        )
-        calibration = splits.train.fetch(order[:CALIBRATION_IMAGES]).numpy()
+        calibration = calibration_pixels(work).numpy()
     return device.export(
         deployable(work, module),
         splits.input_shape,
@@ -256,6 +253,13 @@ def export_network(
         calibration=calibration,
         floating=[f"1.{layer}" for layer in floating],  # behind the preprocessing
     )
+
+
+def calibration_pixels(work: Work) -> torch.Tensor:
+    """Return the images (N, C, H, W) of the training part that ranges of activations are found by."""
+    images = work.splits.train
+    order = torch.randperm(len(images), generator=batch_generator(work.settings.seed, "calibration"))
+    return images.fetch(order[:CALIBRATION_IMAGES])
 
 
 def file_metadata(work: Work, name: str, device: Device) -> dict[str, str]:

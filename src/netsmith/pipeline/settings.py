@@ -14,7 +14,7 @@ from netsmith.budget import Budget
 from netsmith.errors import SettingsError, nearest
 from netsmith.pipeline.limits import LIMITS, is_share, limits_of, read_limits, share_of
 from netsmith.pipeline.parts import check_parts
-from netsmith.pipeline.values import is_number, read_numbers, read_stages
+from netsmith.pipeline.values import check_drop, is_number, read_numbers, read_stages
 from netsmith.pipeline.way import WAYS, Way, check_way, way_of
 
 EFFORTS = ("quick", "standard", "thorough")
@@ -50,9 +50,10 @@ class Settings:
     of its weights (``base_weights``), if it has one. Images of such a network are normalised by ``mean`` and
     ``std``, one number or one a channel, of pixels as 0..1. ``teacher`` says whether what is left of a base
     also learns from its outputs. With ``precision`` mixed no channels go: some layers of its int8 file stay
-    float32. ``compress`` is a design whose network is designed for limits that are ``looser`` by so many
-    times, and then loses channels until it keeps them. ``share`` is the part of its epochs that each training
-    takes.
+    float32, within the limits; where there are none, so few that its validation accuracy, 0..1, falls by no
+    more than ``max_drop``; and it is trained for that file where ``epochs`` are given. With ``compress`` a
+    network is designed for limits that are ``looser`` by so many times, and loses channels until it keeps
+    them. ``share`` is the part of its epochs that each training takes.
     """
 
     data: str
@@ -91,6 +92,7 @@ class Settings:
     std: tuple[float, ...] | None = None
     teacher: bool = False
     precision: str = "device"
+    max_drop: float | None = None
     compress: bool = False
     looser: float | None = None
     share: float = 1.0
@@ -170,6 +172,9 @@ class Settings:
                 f"base_weights is a file, of a base of one's own; got {self.base_weights!r:.100}"
             )
         check_way(self.way, based=self.base is not None, mixed=self.precision == "mixed")
+        if self.max_drop is not None:
+            limited = any(getattr(self, name) is not None for name in LIMITS)
+            check_drop(self.max_drop, alone=self.precision == "mixed" and not limited)
         if not self.way.keeps_trials and self.storage is not None:
             raise SettingsError(
                 f"strategy '{self.way.strategy}' judges no archs one by one: leave --storage out"

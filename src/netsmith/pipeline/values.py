@@ -26,6 +26,17 @@ def is_number(value: object) -> bool:
     return isinstance(value, float) and math.isfinite(value)
 
 
+def check_drop(drop: object, *, alone: bool) -> None:
+    """Check what an int8 file may lose, ``alone`` where nothing else is limited. Raises SettingsError."""
+    if not isinstance(drop, int | float) or isinstance(drop, bool) or not 0 <= drop < 1:
+        raise SettingsError(f"max_drop is a share of the images, 0 or more and below 1; got {drop!r:.100}")
+    if not alone:
+        raise SettingsError(
+            "max_drop is what an int8 file may lose where nothing else is limited: --precision mixed without "
+            "limits"
+        )
+
+
 def read_stages(rows: Any) -> tuple[tuple[int, int, int], ...]:
     """Read rows of width, blocks and stride, in order or by name. Raises :class:`SettingsError`."""
     if not isinstance(rows, list | tuple) or not rows:

@@ -7,13 +7,14 @@ from typing import NamedTuple
 from netsmith.errors import SettingsError
 
 OF_CHANNELS = ("amc", "knapsack", "magnitude", "uniform")  # strategies that only take channels out
-MIXED = ("mixed", "programme", "file")  # the one way in which precisions of layers are chosen
+OF_PRECISIONS = ("programme", "haq")  # strategies that only choose precisions of layers
+MIXED = ("mixed", OF_PRECISIONS[0], "file")  # what is meant where nothing else is said of how
 JOINT = ("joint", "apq", "transfer")  # and that in which they are chosen with the architecture
 WAYS: dict[str, tuple[str, ...]] = {
     "space": ("auto", "mbconv", "dense", "routed", "pruned", "mixed", "joint"),
     "strategy": (
         "auto", "proxyless", "instance", "dpp", "random", "evolution", "local", "surrogate", "nsga2", "tpe",
-        *OF_CHANNELS, "programme", "apq",
+        *OF_CHANNELS, *OF_PRECISIONS, "apq",
     ),
     "judge": ("auto", "supernet", "training", "reward", "inherited", "file", "transfer"),
 }  # fmt: skip
@@ -34,7 +35,7 @@ class Way(NamedTuple):
     @property
     def keeps_trials(self) -> bool:
         """Whether archs are judged one by one, each a trial in a store that workers may share."""
-        return self.strategy not in ("proxyless", "instance", "programme", "apq", *OF_CHANNELS)
+        return self.strategy not in ("proxyless", "instance", "apq", *OF_PRECISIONS, *OF_CHANNELS)
 
     @property
     def for_several(self) -> bool:
@@ -74,12 +75,13 @@ def way_of(space: str, strategy: str, judge: str, *, based: bool, mixed: bool) -
 def check_way(way: Way, *, based: bool, mixed: bool) -> None:
     """Raise :class:`SettingsError` where space, strategy and judge do not go together."""
     space, strategy, judge = way
-    if mixed or set(way) & set(MIXED):
-        if not (mixed and based and way == MIXED):
+    if mixed or set(way) & {*MIXED, *OF_PRECISIONS}:
+        if not (mixed and based and (space, judge) == MIXED[::2] and strategy in OF_PRECISIONS):
+            known = "' or '".join(OF_PRECISIONS)
             raise SettingsError(
                 "precision 'mixed' is of a trained network, netsmith compress NETWORK --precision mixed, and "
-                f"of space '{MIXED[0]}', strategy '{MIXED[1]}' and judge '{MIXED[2]}' alone; got space "
-                f"'{space}', strategy '{strategy}' and judge '{judge}'"
+                f"of space '{MIXED[0]}', strategy '{known}' and judge '{MIXED[2]}' "
+                f"alone; got space '{space}', strategy '{strategy}' and judge '{judge}'"
             )
         return
     if based:

@@ -15,7 +15,7 @@ from netsmith.budget import Budget
 from netsmith.errors import BudgetError, FolderError, SettingsError
 from netsmith.journal import read
 from netsmith.pipeline.answer import Design
-from netsmith.pipeline.compression import mixed
+from netsmith.pipeline.compression import precisions
 from netsmith.pipeline.compression.compressed import compression
 from netsmith.pipeline.compression.mixed import int8
 from netsmith.pipeline.design import run
@@ -30,7 +30,7 @@ DEVICE = "onnxruntime:threads=1"
 @pytest.fixture(scope="module", autouse=True)
 def few() -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(mixed.MOST, "quick", 4)
+        patch.setitem(precisions.MOST, "quick", 4)
         yield
 
 
@@ -59,11 +59,11 @@ def test_the_limit_is_kept_by_a_file_of_both_precisions(halfway: Design, base: D
     assert small < result["size_bytes"] <= 170000 < large
     assert result["device"] == f"{DEVICE},precision=int8"
     assert (result["strategy"], result["judge"]) == ("programme", "file")
-    precisions = json.loads((halfway.folder / "arch.json").read_text())["precisions"]
-    assert set(precisions.values()) == {"int8", "float32"}
+    found = json.loads((halfway.folder / "arch.json").read_text())["precisions"]
+    assert set(found.values()) == {"int8", "float32"}
     graph = onnx.load(halfway.exported).graph
     kernels = {t.name: t.data_type for t in graph.initializer if t.name.endswith((".weight", "_quantized"))}
-    for layer, precision in precisions.items():
+    for layer, precision in found.items():
         node = f"_1_{layer.replace('.', '_')}.weight"
         found = kernels.get(node, kernels.get(f"{node}_quantized"))
         assert found == {"int8": onnx.TensorProto.INT8, "float32": onnx.TensorProto.FLOAT}[precision], layer
@@ -100,9 +100,9 @@ def test_no_other_point_is_picked(halfway: Design) -> None:
     ("asked", "said"),
     [
         ({"macs": "50%", "size": "30kB"}, "change nothing else; got macs"),
-        ({}, "got none of them"),
-        ({"size": "30kB", "strategy": "amc"}, "'programme' and judge 'file' alone"),
+        ({"size": "30kB", "strategy": "amc"}, "'programme' or 'haq' and judge 'file' alone"),
         ({"size": "30kB", "device": "torch"}, "precision"),
+        ({"strategy": "haq"}, "under limits; give it at least one"),
         ({"size": "30kB", "precision": "some"}, "precision is one of device, mixed"),
     ],
 )

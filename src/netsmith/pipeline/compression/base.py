@@ -68,6 +68,13 @@ def own(module: nn.Module) -> Base:
     return Base(module, digest=digest_of(module))
 
 
+def layers_with_weights(module: nn.Module) -> tuple[str, ...]:
+    """Return the names of the convolutions and linear layers, whose precision may be chosen, in order."""
+    return tuple(
+        name for name, layer in module.named_modules() if name and isinstance(layer, nn.Conv2d | nn.Linear)
+    )
+
+
 def digest_of(module: nn.Module) -> str:
     """Return 32 hexadecimal digits that change with any weight, or the name or shape of one."""
     state = hashlib.blake2b(digest_size=16)
@@ -221,7 +228,9 @@ def _figures(work: Work, base: Base) -> dict[str, float]:
         "activation_bytes": float(activation_bytes(counts, device.precision)),
     }
     if {"latency_ms", "size_bytes", "peak_bytes"} & set(asked):
-        model = export_network(work, base.module, "base")
+        # Where precisions are to be chosen the device's files are int8, which the network is not yet.
+        floating = layers_with_weights(base.module) if work.settings.precision == "mixed" else ()
+        model = export_network(work, base.module, "base", floating=floating)
         found["size_bytes"] = float(len(model))
         if "latency_ms" in asked:
             found["latency_ms"] = work.bench.time_files({"base": model})["base"].median_ms
