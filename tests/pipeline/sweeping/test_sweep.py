@@ -27,7 +27,7 @@ from netsmith.pipeline.sweeping.sweep import run_sweep
 from netsmith.pipeline.values import device_text
 from tests.pipeline.stop import Stop
 
-# Both fake devices take no threads and no precision, ONNX Runtime takes both.
+# Both take precisions, ONNX Runtime alone takes threads.
 GRID = Grid(("fake", "onnxruntime"), (1, 2), ("weights", "pattern", "channels", "both"), (0.0, 0.5, 0.7))
 
 
@@ -75,13 +75,10 @@ def test_every_combination_is_a_point_with_figures_or_a_reason(found: dict[str, 
     every = product(names, GRID.runtimes, ("float32", "int8"), (1, 2))
     assert sorted(keys) == sorted(every)
     for p in found["points"]:
-        refused = p["network"] == "pattern-0.7" or (
-            p["runtime"] == "fake" and (p["threads"] == 2 or p["precision"] == "int8")
-        )
+        refused = p["network"] == "pattern-0.7" or (p["runtime"] == "fake" and p["threads"] == 2)
         assert bool(p["reason"]) == refused, p
         assert ("latency_ms" in p) == (not refused)
     assert "no pattern n:m" in point(found, "pattern-0.7")["reason"]
-    assert "has no option 'precision'" in point(found, "whole", precision="int8")["reason"]
     assert "has no option 'threads'" in point(found, "whole", threads=2)["reason"]
 
 
@@ -127,10 +124,11 @@ def test_on_the_device_of_known_times_zeros_gain_nothing_and_channels_do(
     whole = point(found, "whole")["latency_ms"]
     assert point(found, "weights-0.7")["latency_ms"] == pytest.approx(whole)
     assert point(found, "channels-0.7")["latency_ms"] < 0.8 * whole
+    assert point(found, "whole", precision="int8")["latency_ms"] < whole
     gains = found["finding"]["gains"]
     assert set(gains) == {"weights", "pattern", "channels", "both", "int8", "threads"}
     assert gains["threads"]["points"] == 2 * 8
-    assert gains["int8"]["points"] == 2 * 8
+    assert gains["int8"]["points"] == 3 * 8
     page = (out / "report.html").read_text()
     assert "Every point" in page
     for paragraph in found["finding"]["text"]:
