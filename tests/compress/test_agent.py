@@ -50,7 +50,7 @@ def found_at_random(walk: Planted, episodes: int, seed: int) -> float:
     return max(walk.reward([rng.random() for _ in walk.best]) for _ in range(episodes))
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_it_comes_nearer_to_the_planted_walk_than_as_many_random_ones(seed: int) -> None:
     walk = Planted([0.1, 0.9] * 5)
     found = search_walk(walk, episodes=80, warmup=10, decay=0.93, seed=seed)

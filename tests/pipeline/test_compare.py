@@ -72,7 +72,7 @@ def test_every_strategy_runs_with_every_seed_and_has_a_page(
 ) -> None:
     asked = {
         "data": str(images), "device": "fake", "latency": 0.06, "budget": "quick",
-        "stages": ((16, 2, 1), (24, 2, 2)), "width": 0.5, "search_epochs": 2, "epochs": 1,
+        "stages": ((16, 2, 1), (24, 1, 2)), "width": 0.5, "search_epochs": 1, "epochs": 1,
     }  # fmt: skip
     found = run_compare(asked, ["proxyless", "random"], 2, tmp_path)
     assert {(r["strategy"], r["seed"]) for r in found["runs"]} == set(

@@ -21,10 +21,8 @@ LIMIT_S = 120.0
 # What the journal holds at first when the process is killed: what is done by then, and what is going on.
 MOMENTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("bench", {}),  # finding the reach
-    ("space", {}),  # profiling
-    ("profile", {}),  # the search begins
+    ("space", {}),  # profiling, and then the search
     ("search_epoch", {"epoch": 0}),  # in the middle of the search
-    ("trial", {"stage": "derive"}),  # scoring
     ("trial", {"stage": "measure"}),  # measuring what was scored best
     ("train_epoch", {"name": "design"}),  # in the middle of training
     ("verified", {}),  # trained and proved, the final figures not yet taken

@@ -304,9 +304,14 @@ def _rewarded(walk: Walk, actions: Actions) -> float:
     return reward
 
 
-def _check(walk: Walk, episodes: int, warmup: int, decay: float, remembered: int) -> None:
+def check_agent() -> None:
+    """Raise :class:`MissingExtraError` without Stable-Baselines3."""
     if find_spec("stable_baselines3") is None:
         raise MissingExtraError("stable-baselines3", "compress", "learning to compress by DDPG")
+
+
+def _check(walk: Walk, episodes: int, warmup: int, decay: float, remembered: int) -> None:
+    check_agent()
     if min(walk.steps, walk.features, episodes, warmup, remembered) < 1 or not 0 < decay <= 1:
         raise SettingsError(
             "steps, features, episodes, warm-up and remembered walks are 1 or more, the decay is in 0..1; "

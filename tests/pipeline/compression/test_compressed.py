@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from netsmith.budget import Budget
-from netsmith.errors import BudgetError, FolderError, SettingsError
+from netsmith.errors import BudgetError, FolderError, MissingExtraError, SettingsError
 from netsmith.journal import read
 from netsmith.pipeline.answer import Design
 from netsmith.pipeline.compression import compressed
@@ -175,6 +175,15 @@ def test_other_images_than_the_base_had_are_refused(base: Design, tmp_path: Path
     settings = replace(compression(moved, {"macs": "50%", "budget": "quick"}), data=str(images))
     with pytest.raises(FolderError, match="not those that"):
         run(settings, tmp_path / "out")
+
+
+def test_a_missing_agent_is_said_before_anything_is_measured(
+    base: Design, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("netsmith.compress.agent.find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"netsmith\[compress\]"):
+        compress(base, tmp_path / "none", macs="60%")
+    assert [e["event"] for e in read(tmp_path / "none" / "journal")] == ["started"]
 
 
 def test_what_judges_nothing_takes_no_store(base: Design, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from netsmith.arch import Arch
-from netsmith.compress.agent import search_walk
+from netsmith.compress.agent import check_agent, search_walk
 from netsmith.compress.allocation import Widths, by_score, knapsack, uniform
 from netsmith.compress.amc import ChannelWalk
 from netsmith.errors import BudgetError, FolderError, SettingsError
@@ -88,6 +88,8 @@ def _of_precision(settings: Settings) -> Settings:
 
 def compressed_design(work: Work) -> None:
     """Everything from the base to the result."""
+    if work.settings.way.strategy == "amc":
+        check_agent()  # before anything is measured
     work.read_images()
     work.progress.stage("Reading the network")
     base = base_of(work)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from netsmith.compress.agent import check_agent
 from netsmith.compress.floating import within
 from netsmith.devices.device import parse
 from netsmith.errors import SettingsError
@@ -35,6 +36,8 @@ def int8(device: str) -> str:
 def mixed_design(work: Work) -> None:
     """Everything from the network to the result."""
     _check_device(work)
+    if work.settings.way.strategy == "haq":
+        check_agent()  # before anything is measured
     work.read_images()
     work.progress.stage("Reading the network")
     base = base_of(work)
