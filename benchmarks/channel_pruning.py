@@ -3,15 +3,16 @@
 Networks like VGG, ResNet and MobileNet are trained on Fashion-MNIST and on CIFAR-10's JPEGs. Under a limit of
 multiply-adds their channels go by an equal share everywhere; globally by magnitude; by a knapsack over Taylor
 scores; by AMC's agent, or the best of as many draws at random, both judged on validation images before any
-fine-tuning; the agent begins with what the simpler ways found. Each is fine-tuned alike. A narrower network
-of the same kind (the width multiplier) is trained as the base was, and then as the others. Test images choose
-nothing.
+fine-tuning; the agent begins with what the simpler ways found. Each is fine-tuned alike, longer where only a
+quarter stays, and there the base is shown trained on as long, too. A narrower network of the same kind (the
+width multiplier) is trained as the base was, and then as the others. Test images choose nothing.
 
     python benchmarks/channel_pruning.py --data ../shared/data --json channel_pruning.json
 """
 
 from __future__ import annotations
 
+import copy
 import statistics
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from harness import Figure, Record, Records, cifar, parser, publish
+from harness import Figure, Record, Records, cifar, fashion, parser, publish
 from networks import NETWORKS
 from torch import nn
 
@@ -30,7 +31,7 @@ from netsmith.compress.amc import ChannelWalk
 from netsmith.compress.dependencies import channels_of
 from netsmith.compress.importance import magnitude, taylor
 from netsmith.compress.slicing import pruned
-from netsmith.data import ImageSet, Loader, batch_generator, channel_statistics, choose_policy, load
+from netsmith.data import ImageSet, Loader, channel_statistics, choose_policy
 from netsmith.nn.count import count
 from netsmith.nn.runtime import keep_memory
 from netsmith.train import Recipe, evaluate, recalibrate, train
@@ -52,14 +53,23 @@ class Effort(NamedTuple):
     images: int
     epochs: int
     tuning: int
+    long_tuning: int
     episodes: int
+
+    def tuning_at(self, share: float) -> int:
+        """Epochs of fine-tuning a network of which such a share stays."""
+        return self.tuning if share >= 0.5 else self.long_tuning
 
 
 class Images:
     """A data set in three parts: weights learn from train, widths are chosen by validation."""
 
     def __init__(self, name: str, data: Path, effort: Effort) -> None:
-        parts = fashion(data, effort.images) if name == "Fashion-MNIST" else cifar_parts(data, effort.images)
+        parts = (
+            fashion(data / "fashion_mnist", effort.images, VALIDATION)
+            if name == "Fashion-MNIST"
+            else cifar_parts(data, effort.images)
+        )
         train_part, validation, test = parts
         mean, std = channel_statistics(train_part)
         policy = choose_policy(train_part.input_shape, effort.epochs, flip=True)
@@ -69,16 +79,6 @@ class Images:
         self.plain = loader(train_part, 256, seed=2)
         self.validation = loader(validation, 256, shuffle=False)
         self.test = loader(test, 256, shuffle=False)
-
-
-def fashion(data: Path, images: int) -> tuple[ImageSet, ImageSet, ImageSet]:
-    loaded = load(data / "fashion_mnist")
-    assert loaded.test is not None
-    order = torch.randperm(len(loaded.train), generator=batch_generator(0, "part"))[: images + VALIDATION]
-    kept = ImageSet(loaded.train.fetch(order), loaded.train.labels[order], loaded.train.label_names)
-    everything = torch.arange(len(loaded.test))
-    test = ImageSet(loaded.test.fetch(everything), loaded.test.labels, loaded.test.label_names)
-    return kept.subset(torch.arange(images)), kept.subset(torch.arange(images, len(kept))), test
 
 
 def cifar_parts(data: Path, images: int) -> tuple[ImageSet, ImageSet, ImageSet]:
@@ -95,6 +95,7 @@ def compared(
     make = partial(NETWORKS[name], images.shape[0], images.classes)
     base = base_of(name, images, effort.epochs, seed)
     job = _Job(base, images, share, effort, seed)
+    tuning = effort.tuning_at(share)
     record: Record = {"base": evaluate(base, images.test).accuracy, "macs": count(base, images.shape).macs}
     for way in ways:
         if way == "width multiplier":
@@ -103,9 +104,13 @@ def compared(
             network = job.cut(job.widths(way))
             recalibrate(network, images.plain, CALIBRATION_BATCHES)
         record[f"{way}, before"] = evaluate(network, images.test).accuracy
-        fitted(network, images, effort.tuning, seed)
+        fitted(network, images, tuning, seed)
         record[way] = evaluate(network, images.test).accuracy
         record[f"{way}, macs"] = count(network, images.shape).macs
+    if share < 0.5:
+        base = copy.deepcopy(base)
+        fitted(base, images, tuning, seed)
+        record["base, trained on"] = evaluate(base, images.test).accuracy
     return record
 
 
@@ -191,6 +196,8 @@ def figures_of(title: str, ways: tuple[str, ...], share: float, runs: list[Recor
     if share < 0.5:
         best = max(("agent", "knapsack"), key=mean)
         yield Figure(f"{kept}: base over {best}", mean("base") - mean(best), "points", "<= 1")
+        trained_on = mean("base, trained on") - mean(best)
+        yield Figure(f"{kept}: base trained on as long over {best}", trained_on, "points")
 
 
 def main() -> None:
@@ -201,6 +208,7 @@ def main() -> None:
     arguments.add_argument("--images", type=int, default=8000)
     arguments.add_argument("--epochs", type=int, default=8, help="of a base's training")
     arguments.add_argument("--tuning", type=int, default=2, help="epochs of fine-tuning")
+    arguments.add_argument("--long-tuning", type=int, default=8, help="epochs where a quarter stays")
     arguments.add_argument("--episodes", type=int, default=80)
     arguments.add_argument("--seeds", type=int, default=3)
     options = arguments.parse_args()
@@ -208,7 +216,7 @@ def main() -> None:
         print(f"skipped: {options.data} holds no fashion_mnist and cifar10_jpg")
         return
     keep_memory()
-    effort = Effort(options.images, options.epochs, options.tuning, options.episodes)
+    effort = Effort(options.images, options.epochs, options.tuning, options.long_tuning, options.episodes)
     records = Records(options.records)
     found: dict[tuple[str, str, float, tuple[str, ...]], list[Record]] = {}
     for name in options.sets:

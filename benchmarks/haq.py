@@ -21,8 +21,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from channel_pruning import fashion
-from harness import Figure, Record, Records, parser, publish
+from harness import Figure, Record, Records, fashion, parser, publish
 from networks import mobilenet
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -47,6 +46,7 @@ from netsmith.nn.runtime import keep_memory
 from netsmith.train import Recipe, evaluate, train
 from netsmith.train.recipe import fit_lr
 
+VALIDATION = 3000
 JUDGED_BATCHES, BATCH, WIDTH = 3, 64, 0.5
 LATENCY, ENERGY, SIZE = (
     1.45,
@@ -76,7 +76,7 @@ class Images:
     """Fashion-MNIST in three parts; ``tuning`` is an epoch of so many images, others each time."""
 
     def __init__(self, data: Path, effort: Effort) -> None:
-        part, validation, test = fashion(data, effort.images)
+        part, validation, test = fashion(data / "fashion_mnist", effort.images, VALIDATION)
         mean, std = channel_statistics(part)
         loader = partial(Loader, mean=mean, std=std)
         self.train = loader(part, BATCH, seed=1, drop_last=True)

@@ -166,6 +166,21 @@ def jpegs(path: Path, most: int) -> tuple[Any, Any]:
     return np.stack(decoded), labels[chosen]
 
 
+def fashion(folder: Path, images: int, others: int) -> tuple[ImageSet, ImageSet, ImageSet]:
+    """Return so many training images of Fashion-MNIST, so many others, and its test part."""
+    import torch
+
+    from netsmith.data import ImageSet, batch_generator, load
+
+    loaded = load(folder)
+    assert loaded.test is not None
+    order = torch.randperm(len(loaded.train), generator=batch_generator(0, "part"))[: images + others]
+    kept = ImageSet(loaded.train.fetch(order), loaded.train.labels[order], loaded.train.label_names)
+    every = torch.arange(len(loaded.test))
+    test = ImageSet(loaded.test.fetch(every), loaded.test.labels, loaded.test.label_names)
+    return kept.subset(torch.arange(images)), kept.subset(torch.arange(images, len(kept))), test
+
+
 def cifar(path: Path, images: int, others: int) -> tuple[ImageSet, ImageSet]:
     """Return so many images of a part of CIFAR-10's JPEGs, and so many others, in an order of their own."""
     import torch

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
+from netsmith.nn.moments import passes_on
 from netsmith.spaces.tree import LAYER, Branch, Node
 from netsmith.transform.moves import grow
-from netsmith.transform.settle import passes_on, repair, settle
+from netsmith.transform.settle import repair, settle
 from netsmith.transform.sites import sites_of, with_trees
 from tests.transform.networks import SHAPE, network
 

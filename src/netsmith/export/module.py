@@ -17,7 +17,7 @@ from torch import nn
 from netsmith.errors import ExportError
 from netsmith.export.inputs import input_of
 from netsmith.export.layers import KNOWN, layer_of, linear_of
-from netsmith.export.norms import Moments, convolution_of
+from netsmith.export.norms import Unfolding, convolution_of
 from netsmith.export.onnx_graph import attributes_of
 from netsmith.export.operations import OF_LEVELS, OPERATIONS, Operation, dequantized
 from netsmith.export.sparse import compressed
@@ -94,7 +94,7 @@ class OnnxModule(nn.Module):
             for name in inputs
         }
         moments = {
-            output: Moments(convolution_of(layer))
+            output: Unfolding(convolution_of(layer))
             for layer, _, _, output in self._steps
             if layer is not None and isinstance(convolution_of(layer), nn.Conv2d) and output not in read
         }

@@ -5,32 +5,28 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from netsmith.nn.moments import Moments
 
-class Moments:
+
+class Unfolding:
     """Sums up what a convolution gives, until it is asked for the norm that changes nothing."""
 
     def __init__(self, layer: nn.Module) -> None:
-        self.count, self.sum, self.squares = 0, torch.zeros(()), torch.zeros(())
-        self.hook = layer.register_forward_hook(self._note)
+        self._moments = Moments()
+        self._hook = layer.register_forward_hook(self._note)
 
     def _note(self, layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         if output.shape[-2:] != (1, 1):
-            values = output.double().transpose(0, 1).flatten(1)
-            self.count += values.shape[1]
-            self.sum = self.sum + values.sum(1)
-            self.squares = self.squares + values.square().sum(1)
+            self._channels = output.shape[1]
+            self._moments.add(output)
 
     def norm(self) -> nn.BatchNorm2d | None:
         """Return the norm; None where nothing was given that has one."""
-        self.hook.remove()
-        if not self.count:
+        self._hook.remove()
+        if not self._moments.count:
             return None
-        mean = self.sum / self.count
-        variance = (self.squares / self.count - mean.square()).clamp_min(0)
-        norm = nn.BatchNorm2d(len(mean))
-        norm.running_mean, norm.running_var = mean.float(), variance.float()
-        norm.weight.data = (variance + norm.eps).sqrt().float()
-        norm.bias.data = mean.float()
+        norm = nn.BatchNorm2d(self._channels)
+        self._moments.give(norm)
         return norm.eval()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -66,3 +67,8 @@ def device_text(runtime: str, threads: int, precision: Precision) -> str:
     options += [f"precision={precision}"] if precision != "float32" else []
     joined = "," if ":" in runtime.split("runtime=")[-1] else ":"
     return runtime + (joined + ",".join(options) if options else "")
+
+
+def floating_text(device: str) -> str:
+    """Return the text of an int8 device in float32."""
+    return re.sub(r"(:)precision=int8,?|,precision=int8", r"\1", device).removesuffix(":")

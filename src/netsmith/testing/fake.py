@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -28,7 +28,6 @@ from netsmith.devices.memory import Footprint
 from netsmith.devices.onnx_runtime import OnnxRuntime, installed
 from netsmith.devices.session import Session, time_here
 from netsmith.errors import DeviceError
-from netsmith.export.onnx import write_onnx
 
 # What a multiply-add of a depthwise convolution costs, over one of any other, by kernel.
 _COSTS = {
@@ -65,7 +64,7 @@ class FakeDevice:
         if self.likes not in _COSTS:
             raise DeviceError(f"the fake device likes kernels 3 or 7; got '{self.likes}'")
         self._random = np.random.default_rng(self.seed)
-        self._runtime = OnnxRuntime()
+        self._runtime = OnnxRuntime(precision=self.precision)
 
     @classmethod
     def from_options(cls, options: Mapping[str, str], *, here: bool = True) -> FakeDevice:
@@ -81,7 +80,7 @@ class FakeDevice:
     @property
     def routes(self) -> bool:
         """Whether it runs files that route images along paths, which are written in float32 alone."""
-        return self.precision == "float32"
+        return self._runtime.routes
 
     def fingerprint(self) -> dict[str, str]:
         """The same on every machine."""
@@ -98,26 +97,9 @@ class FakeDevice:
         """Nanoseconds that the passes so far took."""
         return self._now_ns
 
-    def export(
-        self,
-        module: nn.Module,
-        input_shape: tuple[int, int, int],
-        *,
-        input_type: InputType = "float32",
-        metadata: Mapping[str, str] | None = None,
-        calibration: Array | None = None,
-        floating: Collection[str] = (),
-    ) -> bytes:
-        """Write an ONNX file."""
-        return write_onnx(
-            module,
-            input_shape,
-            input_type=input_type,
-            metadata=metadata,
-            precision=self.precision,
-            calibration=calibration,
-            floating=floating,
-        )
+    def export(self, module: nn.Module, input_shape: tuple[int, int, int], **options: Any) -> bytes:
+        """Write the file that ONNX Runtime takes."""
+        return self._runtime.export(module, input_shape, **options)
 
     def input_of(self, model: bytes) -> tuple[tuple[int, int, int], InputType]:
         """Return the shape (C, H, W) and type of the images that a file takes."""

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from netsmith.errors import TransformError
+from netsmith.nn.moments import pass_on
 from netsmith.nn.tree import Activation, Added, Concatenated, Path, Tree, edge_of
 from netsmith.spaces.tree import EDGES, LAYER, Branch, Node
 
@@ -79,15 +80,6 @@ def identical(edge: str, channels: int, activation: Activation) -> nn.Module:
             elif isinstance(layer, nn.BatchNorm2d):
                 pass_on(layer)
     return made
-
-
-def pass_on(norm: nn.BatchNorm2d) -> None:
-    """Give a batch norm the scale and shift that undo its running statistics, in place."""
-    assert norm.running_var is not None
-    assert norm.running_mean is not None
-    with torch.no_grad():
-        norm.weight.copy_(torch.sqrt(norm.running_var + norm.eps))
-        norm.bias.copy_(norm.running_mean)
 
 
 def path_at(tree: Tree, place: Place) -> Path:

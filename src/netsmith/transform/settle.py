@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from netsmith.transform.moves import pass_on
+from netsmith.nn.moments import Moments, passes_on
 
 # Of the release: matching the logits of the network that was begun with.
 RATE, EPOCHS = 0.02, 30
@@ -31,8 +31,11 @@ def settle(module: nn.Module, batches: Iterable[torch.Tensor]) -> None:
     They still change nothing when evaluated, and hardly anything in training, where they take statistics of
     the batch: so the release has it, from ten batches.
     """
-    waiting = {norm: _Moments() for norm in module.modules() if passes_on(norm)}
-    hooks = [norm.register_forward_pre_hook(moments) for norm, moments in waiting.items()]
+    waiting = {norm: Moments() for norm in module.modules() if passes_on(norm)}
+    hooks = [
+        norm.register_forward_pre_hook(lambda layer, inputs: waiting[layer].add(inputs[0]))
+        for norm in waiting
+    ]
     try:
         module.eval()
         with torch.no_grad():
@@ -44,17 +47,7 @@ def settle(module: nn.Module, batches: Iterable[torch.Tensor]) -> None:
     for norm, moments in waiting.items():
         assert isinstance(norm, nn.BatchNorm2d)
         if moments.count:
-            mean, var = moments.figures()
-            norm.running_mean, norm.running_var = mean.to(norm.weight), var.to(norm.weight)
-            pass_on(norm)
-
-
-def passes_on(norm: nn.Module) -> bool:
-    """Whether a batch norm undoes its own statistics, so that it changes nothing when evaluated."""
-    if not isinstance(norm, nn.BatchNorm2d) or norm.running_mean is None or norm.running_var is None:
-        return False
-    scale = torch.sqrt(norm.running_var + norm.eps)
-    return torch.equal(norm.weight, scale) and torch.equal(norm.bias, norm.running_mean)
+            moments.give(norm)
 
 
 def repair(
@@ -96,23 +89,3 @@ def _difference(module: nn.Module, base: nn.Module, batches: Batches) -> float:
             total += float(F.mse_loss(module(x), base(x))) * len(x)
             count += len(x)
     return total / max(count, 1.0)
-
-
-class _Moments:
-    """Means and variances of channels over all that passes."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._sum: torch.Tensor | float = 0.0
-        self._squares: torch.Tensor | float = 0.0
-
-    def __call__(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        rows = inputs[0].detach().double().transpose(0, 1).flatten(1)
-        self.count += rows.shape[1]
-        self._sum = self._sum + rows.sum(1)
-        self._squares = self._squares + (rows**2).sum(1)
-
-    def figures(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return mean and variance, each (C,)."""
-        mean = torch.as_tensor(self._sum) / self.count
-        return mean, (torch.as_tensor(self._squares) / self.count - mean**2).clamp(min=0)

@@ -21,8 +21,8 @@ from netsmith.pipeline.answer import Design, read_json
 from netsmith.pipeline.design import run
 from netsmith.pipeline.pick import pick
 from netsmith.pipeline.searching import joint
-from netsmith.pipeline.searching.joint import floating_text
 from netsmith.pipeline.settings import Settings
+from netsmith.pipeline.values import floating_text
 from netsmith.search.joint import Effort
 from netsmith.testing import FakeDevice
 from tests.pipeline.stop import Stop

@@ -8,7 +8,6 @@ measurement is trained as every design is.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -26,6 +25,7 @@ from netsmith.latency.profile import profile
 from netsmith.nn.network import Network
 from netsmith.pipeline.baselines import mobilenets
 from netsmith.pipeline.calibration import calibrated
+from netsmith.pipeline.compression.base import layers_with_weights
 from netsmith.pipeline.conclude import conclude
 from netsmith.pipeline.deliver import first_within
 from netsmith.pipeline.finish import Finished, counts_of, export_network, train_network, training_recipe
@@ -33,6 +33,7 @@ from netsmith.pipeline.networks import test_exported
 from netsmith.pipeline.searching.joint_costs import JointCosts
 from netsmith.pipeline.searching.seek import MARGIN, Quest, run_search
 from netsmith.pipeline.tabled import TableDevice
+from netsmith.pipeline.values import floating_text
 from netsmith.pipeline.work import EVALUATION_BATCH, SCORING_IMAGES, Work
 from netsmith.search.joint import Effort, search_joint
 from netsmith.spaces.joint import JointSpace
@@ -171,7 +172,7 @@ class Joint:
         """The network with the file of its arch's precisions."""
         assert network.arch is not None
         floating = self._floating(network.module, network.arch)
-        told = {x: "float32" if x in floating else "int8" for x in _weighted(network.module)}
+        told = {x: "float32" if x in floating else "int8" for x in layers_with_weights(network.module)}
         model = export_network(self.work, network.module, network.name, floating=floating)
         return replace(network, model=model, described={"precisions": told})
 
@@ -198,7 +199,7 @@ class Joint:
 
     def _floating(self, network: nn.Module, arch: Arch) -> list[str]:
         places = self.space.floating(arch)
-        return [name for name in _weighted(network) if int(name.split(".")[1]) in places]
+        return [name for name in layers_with_weights(network) if int(name.split(".")[1]) in places]
 
     def _tell(self, note: str) -> None:
         """Say how far the search is: by what it has judged and measured, of all that it will."""
@@ -222,11 +223,6 @@ class Joint:
         return self.work.loader(self.work.splits.train, EVALUATION_BATCH, salt=3)
 
 
-def floating_text(device: str) -> str:
-    """Return the text of an int8 device in float32."""
-    return re.sub(r"(:)precision=int8,?|,precision=int8", r"\1", device).removesuffix(":")
-
-
 def _in_float32(quest: Quest) -> LatencyModel:
     """The latency model of the quest's device in float32; read from the journal where it is known."""
     work = quest.work
@@ -241,8 +237,3 @@ def _in_float32(quest: Quest) -> LatencyModel:
         return {"model": model.to_dict(), "seconds": time.perf_counter() - began}
 
     return LatencyModel.from_dict(work.once("profile_float32", found)["model"])
-
-
-def _weighted(network: nn.Module) -> list[str]:
-    """The names of the layers with weights of a network made of blocks."""
-    return [name for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
