@@ -93,8 +93,8 @@ def compress(
     Exit status: 0 when the limits are met by measurement, 3 when they are not, 2 on an error.
     """
     from netsmith.pipeline.compression.compressed import compression, own_compression
-    from netsmith.pipeline.compression.own import is_file, is_own, named_network, place_of
     from netsmith.pipeline.design import run
+    from netsmith.pipeline.own import is_file, is_own, named_network, place_of
 
     options = {
         "device": device, "latency": latency, "memory": memory, "activations": activations, "size": size,

@@ -17,7 +17,7 @@ from netsmith.errors import BudgetError, FolderError
 from netsmith.latency.model import LatencyModel
 from netsmith.nn.runtime import keep_memory
 from netsmith.pipeline.answer import Design
-from netsmith.pipeline.compression.base import base_of
+from netsmith.pipeline.base import base_of
 from netsmith.pipeline.compression.pruning import Pruning
 from netsmith.pipeline.conclude import answer_of, predicted, write_answer
 from netsmith.pipeline.deliver import verify

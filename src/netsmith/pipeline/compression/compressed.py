@@ -15,8 +15,8 @@ from netsmith.compress.allocation import Widths, by_score, knapsack, uniform
 from netsmith.compress.amc import ChannelWalk
 from netsmith.errors import BudgetError, FolderError, SettingsError
 from netsmith.pipeline.answer import Design
+from netsmith.pipeline.base import base_of, whole
 from netsmith.pipeline.baselines import mobilenets
-from netsmith.pipeline.compression.base import base_of, whole
 from netsmith.pipeline.compression.mixed import int8
 from netsmith.pipeline.compression.pruning import Pruning
 from netsmith.pipeline.conclude import conclude

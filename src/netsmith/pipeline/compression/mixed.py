@@ -15,7 +15,7 @@ from netsmith.compress.floating import within
 from netsmith.devices.device import parse
 from netsmith.errors import SettingsError
 from netsmith.pipeline.answer import QUANTIZED
-from netsmith.pipeline.compression.base import base_of
+from netsmith.pipeline.base import base_of
 from netsmith.pipeline.compression.precisions import LIMITED, Precisions
 from netsmith.pipeline.compression.tuning import tuned
 from netsmith.pipeline.conclude import conclude

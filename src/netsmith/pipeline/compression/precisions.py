@@ -10,7 +10,7 @@ from netsmith.compress.accelerators import ConvShape
 from netsmith.compress.fake_quant import layer_shapes
 from netsmith.compress.floating import Layers, Outcome, choose_floating, fastest_floating
 from netsmith.compress.haq import search_floating
-from netsmith.pipeline.compression.base import Base, layers_with_weights
+from netsmith.pipeline.base import Base, layers_with_weights
 from netsmith.pipeline.finish import Finished, counts_of, export_network
 from netsmith.pipeline.networks import run_over
 from netsmith.pipeline.work import SCORING_IMAGES, Work

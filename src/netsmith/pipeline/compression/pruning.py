@@ -22,7 +22,7 @@ from netsmith.devices.device import WEIGHT_BYTES
 from netsmith.errors import CompressionError, SettingsError
 from netsmith.latency.layers import LayerModel, fit_layers
 from netsmith.nn.network import Network
-from netsmith.pipeline.compression.base import Base
+from netsmith.pipeline.base import Base
 from netsmith.pipeline.finish import counts_of, deployable, export_network
 from netsmith.pipeline.limits import BOUNDING
 from netsmith.pipeline.searching.reach import activation_bytes

@@ -23,9 +23,9 @@ from netsmith.errors import SettingsError
 from netsmith.latency.model import LatencyModel
 from netsmith.latency.profile import profile
 from netsmith.nn.network import Network
+from netsmith.pipeline.base import layers_with_weights
 from netsmith.pipeline.baselines import mobilenets
 from netsmith.pipeline.calibration import calibrated
-from netsmith.pipeline.compression.base import layers_with_weights
 from netsmith.pipeline.conclude import conclude
 from netsmith.pipeline.deliver import first_within
 from netsmith.pipeline.finish import Finished, counts_of, export_network, train_network, training_recipe

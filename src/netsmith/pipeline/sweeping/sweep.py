@@ -33,8 +33,8 @@ from netsmith.errors import (
     SpaceError,
 )
 from netsmith.nn.runtime import keep_memory
+from netsmith.pipeline.base import Base, base_of
 from netsmith.pipeline.calibration import calibrated
-from netsmith.pipeline.compression.base import Base, base_of
 from netsmith.pipeline.compression.compressed import compression
 from netsmith.pipeline.compression.pruning import Pruning
 from netsmith.pipeline.finish import counts_of, export_network, train_network, training_recipe

@@ -9,7 +9,7 @@ from typing import Any
 import netsmith
 from netsmith.devices.measure import Latency
 from netsmith.journal import Journal
-from netsmith.pipeline.compression.base import Base
+from netsmith.pipeline.base import Base
 from netsmith.pipeline.sweeping.finding import finding, fronts
 from netsmith.pipeline.sweeping.grid import KINDS, File, Grid, Variant
 from netsmith.pipeline.work import Work

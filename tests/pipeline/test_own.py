@@ -19,8 +19,8 @@ from torch import nn
 
 from netsmith.errors import CompressionError
 from netsmith.export.onnx import write_onnx
-from netsmith.pipeline.compression.base import check_fits
-from netsmith.pipeline.compression.own import is_own, load_weights, make_network, named_network, place_of
+from netsmith.pipeline.base import check_fits
+from netsmith.pipeline.own import is_own, load_weights, make_network, named_network, place_of
 
 SOURCE = """
 from dataclasses import dataclass

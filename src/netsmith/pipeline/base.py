@@ -17,8 +17,8 @@ from netsmith.export.module import OnnxModule
 from netsmith.journal import read
 from netsmith.nn.count import Counts, count
 from netsmith.pipeline.answer import Design
-from netsmith.pipeline.compression.own import is_file, read_network
 from netsmith.pipeline.finish import Finished, counts_of, export_network
+from netsmith.pipeline.own import is_file, read_network
 from netsmith.pipeline.searching.reach import activation_bytes
 from netsmith.pipeline.tabled import TableDevice
 from netsmith.pipeline.work import EVALUATION_BATCH, Work
