@@ -15,7 +15,7 @@ from netsmith.journal import read
 from netsmith.pipeline.answer import Design
 from netsmith.pipeline.design import run
 from netsmith.pipeline.pick import pick
-from netsmith.pipeline.searching import trained
+from netsmith.pipeline.searching import short_training
 from netsmith.pipeline.searching.several import run_several
 from netsmith.pipeline.settings import Settings
 
@@ -27,7 +27,7 @@ TRIALS = 6
 def few() -> Iterator[None]:
     """As many trainings as show what is to be shown."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(trained.TRAININGS, "quick", TRIALS)
+        patch.setitem(short_training.TRAININGS, "quick", TRIALS)
         yield
 
 
@@ -78,7 +78,7 @@ def test_its_page_draws_the_front(design: Design) -> None:
 def test_killed_in_the_search_it_ends_in_the_same_trials(
     asked: Settings, design: Design, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train, calls = trained.train, []
+    train, calls = short_training.train, []
 
     class Killed(BaseException):
         pass
@@ -89,11 +89,11 @@ def test_killed_in_the_search_it_ends_in_the_same_trials(
             raise Killed
         return train(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(trained, "train", dying)
+    monkeypatch.setattr(short_training, "train", dying)
     with pytest.raises(Killed):
         run(asked, tmp_path / "killed")
     again = run(asked, tmp_path / "killed")
-    trained_once = [e["plan"] for e in read(tmp_path / "killed" / "journal") if e["event"] == "trained"]
+    trained_once = [e["network"] for e in read(tmp_path / "killed" / "journal") if e["event"] == "trained"]
     assert len(calls) == len(trained_once) + 1
     assert len(trained_once) == len(set(trained_once)) <= TRIALS
     assert again.front == design.front

@@ -1,0 +1,203 @@
+"""The search among archs that are each trained for a short while.
+
+An arch is judged by its validation error after a training that is a small share of the final one, and by what
+needs none: counts, and what its file, with untrained weights, takes on the device.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from random import Random
+from typing import Any, Protocol
+
+from torch import nn
+
+from netsmith.arch import Arch
+from netsmith.errors import TrainingError
+from netsmith.nn.count import Counts
+from netsmith.pipeline.finish import counts_of, deployable
+from netsmith.pipeline.searching.reach import activation_bytes
+from netsmith.pipeline.searching.strategy import Hunt, run_strategy
+from netsmith.pipeline.work import Work
+from netsmith.spaces.space import NamedSpace
+from netsmith.train import Recipe, fit_recipe, train
+from netsmith.trial import Trial
+
+TRAININGS = {"quick": 24, "standard": 64, "thorough": 256}
+# Of the multiply-adds that a final training may take, what the training of one trial may.
+SHARE = {"quick": 1 / 24, "standard": 1 / 32, "thorough": 1 / 64}
+DRAWN = 8
+
+
+class Candidates(Protocol):
+    """The networks of a space's archs, as a search by short trainings needs them."""
+
+    @property
+    def space(self) -> NamedSpace:
+        """The set of archs."""
+
+    def key(self, arch: Arch) -> str:
+        """Return what all archs of one network have in common: it is measured and trained once."""
+
+    def counts(self, arch: Arch) -> Counts:
+        """Count the network of an arch."""
+
+    def made(self, arch: Arch) -> nn.Module:
+        """Return the network with any weights, to be measured."""
+
+    def begun(self, arch: Arch) -> nn.Module:
+        """Return the network as its training begins, the same each time."""
+
+    def suited(self, recipe: Recipe) -> Recipe:
+        """Return the recipe of a training from scratch as these are trained by it."""
+
+    def words(self, arch: Arch) -> str:
+        """Tell an arch in words; empty where the report draws it."""
+
+
+class TrainedJudge:
+    """Judges archs by what is known without training, and by their error after a short one."""
+
+    def __init__(self, work: Work, candidates: Candidates) -> None:
+        self.work, self.candidates = work, candidates
+
+    def known(self, arch: Arch) -> dict[str, float]:
+        """Return the counts of an arch and its measured latency; it is measured once."""
+        key = self.candidates.key(arch)
+        found = self.work.once("known", partial(self._measured, arch), network=key)
+        return dict(found["figures"])
+
+    def samples(self, arch: Arch) -> dict[str, list[float]]:
+        """Return the samples of what was measured of an arch."""
+        return dict(self.work.once("known", dict, network=self.candidates.key(arch))["samples"])
+
+    def allowed(self, arch: Arch) -> bool:
+        """Whether an arch keeps every limit that is known without training."""
+        return not self.work.budget.broken(self.known(arch))
+
+    def draw(self, rng: Random) -> Arch:
+        """Draw an arch, one that keeps the budget where a few draws find one."""
+        for _ in range(DRAWN):
+            arch = self.candidates.space.sample(rng)
+            if self.allowed(arch):
+                break
+        return arch
+
+    def __call__(self, arch: Arch) -> Trial:
+        """Return the trial of an arch. One that breaks a limit is not trained."""
+        known = self.known(arch)
+        reason = self.work.budget.broken(known)
+        if reason:
+            return Trial(arch, known, reason)
+        key = self.candidates.key(arch)
+        trained = self.work.once("trained", partial(self._trained, arch), network=key)
+        if trained["reason"]:
+            return Trial(arch, known, trained["reason"])
+        return Trial(arch, {**known, "error": 1 - trained["accuracy"]})
+
+    def recipe(self, arch: Arch) -> Recipe:
+        """Return the recipe of one trial's training: the final one's, shortened."""
+        asked, images = self.work.settings, len(self.work.splits.train)
+        share, macs = SHARE[asked.budget], self.candidates.counts(arch).macs
+        whole = fit_recipe(images, macs, asked.budget, epochs=asked.search_epochs, share=share)
+        return self.candidates.suited(whole)
+
+    def _measured(self, arch: Arch) -> dict[str, Any]:
+        return measured(self.work, self.candidates.made(arch), self.candidates.counts(arch))
+
+    def _trained(self, arch: Arch) -> dict[str, Any]:
+        """Train a network for a short while, and return its validation accuracy or why there is none.
+
+        A training that was killed goes on.
+        """
+        work, recipe = self.work, self.recipe(arch)
+        splits, seed = work.splits, work.settings.seed
+        policy = work.policy(recipe.passes(len(splits.train)))
+        images = work.loader(
+            splits.train, recipe.batch_size, policy=policy, salt=5, limit=recipe.epoch_images
+        )
+        checkpoint = work.folder.checkpoints / f"trial-{self.candidates.key(arch)}.safetensors"
+        found: dict[str, Any] = {"accuracy": None, "reason": ""}
+        try:
+            module = self.candidates.begun(arch)
+            outcome = train(module, images, work.scoring, recipe, seed=seed, checkpoint=checkpoint)
+            found["accuracy"] = outcome.last.accuracy
+        except TrainingError as error:
+            found["reason"] = str(error)
+        checkpoint.unlink(missing_ok=True)
+        return found
+
+
+def measured(work: Work, module: nn.Module, counts: Counts | None = None) -> dict[str, Any]:
+    """Return the ``figures`` that a network has without training, and the ``samples`` of its latency."""
+    device, shape = work.bench.device, work.splits.input_shape
+    counts = counts_of(work, module) if counts is None else counts
+    model = device.export(deployable(work, module), shape, input_type="uint8")
+    latency = work.bench.time_files({"it": model}, width=0.03, limit_s=1.0)["it"]
+    found = {
+        "latency_ms": latency.median_ms,
+        "macs": float(counts.macs),
+        "params": float(counts.params),
+        "size_bytes": float(len(model)),
+        "activation_bytes": float(activation_bytes(counts, device.precision)),
+    }
+    if work.budget.peak_bytes is not None or "peak_bytes" in work.settings.figures:
+        found["peak_bytes"] = float(device.footprint(model).peak_bytes)
+    return {"figures": found, "samples": {"latency_ms": list(latency.corrected_ms)}}
+
+
+def judged_trials(judge: TrainedJudge) -> list[Trial]:
+    """Return every trial that the settings' strategy asked for, in their order; none is judged twice."""
+    work, candidates = judge.work, judge.candidates
+    asked = work.settings
+    hunt = Hunt(
+        space=candidates.space,
+        draw=judge.draw,
+        allowed=judge.allowed,
+        objectives=asked.figures,
+        trials=TRAININGS[asked.budget],
+        seed=asked.seed,
+        known=judge.known,
+    )
+    judged, seconds = _journalled(judge)
+
+    def on_trial(count: int, trial: Trial) -> None:
+        found = {
+            "trial": trial.to_dict(),
+            "words": candidates.words(trial.arch),
+            "seconds": seconds.get(trial.arch, 0.0),  # 0 where another worker judged it
+        }
+        work.once("trial", lambda: found, stage="measure", digest=trial.arch.digest)
+        error = trial.figures.get("error")
+        work.progress.update(count, hunt.trials, trial.reason if error is None else _said(trial))
+
+    store = work.store(hunt.objectives, candidates.space)
+    return run_strategy(asked.way.strategy, hunt, judged, store, asked.workers, on_trial, judge.samples)
+
+
+def best_first(work: Work, trials: list[Trial]) -> list[Trial]:
+    """Return the trials that keep the budget, the most accurate first, of equals the fastest."""
+    names = (*work.settings.figures, "latency_ms")
+    return sorted((t for t in trials if t.valid), key=lambda t: [t.figures[name] for name in names])
+
+
+def _journalled(judge: TrainedJudge) -> tuple[Callable[[Arch], Trial], dict[Arch, float]]:
+    """The judge, which reads what the journal knows, and the seconds that each of its judgements took."""
+    seconds: dict[Arch, float] = {}
+
+    def judged(arch: Arch) -> Trial:
+        known = judge.work.journal.last("trial", stage="measure", digest=arch.digest)
+        if known is not None:
+            return Trial.from_dict(known["trial"])
+        began = time.perf_counter()
+        trial = judge(arch)
+        seconds[arch] = round(time.perf_counter() - began, 3)
+        return trial
+
+    return judged, seconds
+
+
+def _said(trial: Trial) -> str:
+    return f"validation error {100 * trial.figures['error']:.2f} %, {trial.figures['latency_ms']:.3g} ms"
