@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from netsmith.nn.densenet import densenet
+from netsmith.nn.pyramidnet import pyramidnet
 from netsmith.transform.moves import grow
 from netsmith.transform.sites import sites_of, with_trees
 from tests.spaces.test_tree import TREE_CELL_A
-from tests.transform.published import densenet, pyramidnet
 
 
 def celled(base: nn.Module) -> nn.Module:
