@@ -5,6 +5,7 @@
     design.accuracy, design.latency_ms, design.module
     small, report = netsmith.prune(module, "digits", device="onnxruntime", macs="50%")
     q, report = netsmith.quantize(module, "digits", device="onnxruntime", size_bytes="40%")
+    better, report = netsmith.grow(module, "digits", device="onnxruntime", params="150%")
 
 Importing this package loads no PyTorch, no runtime and no plotting library; they come with what needs them.
 """
@@ -28,7 +29,19 @@ if TYPE_CHECKING:
     from netsmith.pipeline.answer import Design
 
 __version__ = "0.1.0"
-__all__ = ["Arch", "Block", "Budget", "NetsmithError", "Plan", "Trial", "design", "load", "prune", "quantize"]
+__all__ = [
+    "Arch",
+    "Block",
+    "Budget",
+    "NetsmithError",
+    "Plan",
+    "Trial",
+    "design",
+    "grow",
+    "load",
+    "prune",
+    "quantize",
+]
 
 
 def design(
@@ -110,7 +123,7 @@ def prune(
         "size": size_bytes, "macs": macs, "params": params, "mean": mean, "std": std, "strategy": strategy,
         "budget": budget, "seed": seed, **settings,
     }  # fmt: skip
-    answer = _compressed(module, data, asked, out, "compressed")
+    answer = _from_own(module, data, asked, out, "compressed")
     return answer.network, answer
 
 
@@ -147,8 +160,44 @@ def quantize(
         "device": device, "latency": latency_ms, "size": size_bytes, "memory": peak_bytes, "mean": mean,
         "std": std, "max_drop": max_drop, "budget": budget, "seed": seed, "precision": "mixed", **settings,
     }  # fmt: skip
-    answer = _compressed(module, data, asked, out, "quantized")
+    answer = _from_own(module, data, asked, out, "quantized")
     return answer.quantized, answer
+
+
+def grow(
+    module: nn.Module,
+    data: str | Path | Dataset[Any],
+    *,
+    device: str = "onnxruntime",
+    latency_ms: float | str | None = None,
+    peak_bytes: float | str | None = None,
+    activation_bytes: float | str | None = None,
+    size_bytes: float | str | None = None,
+    macs: float | str | None = None,
+    params: float | str | None = None,
+    mean: float | Sequence[float] = 0.0,
+    std: float | Sequence[float] = 1.0,
+    budget: str = "standard",
+    seed: int = 0,
+    out: str | Path | None = None,
+    **settings: Any,
+) -> tuple[nn.Module, Design]:
+    """Grow paths in a trained network up to the limits, keeping what it learned, and train it on.
+
+    ``module``, ``data``, ``mean``, ``std`` and limits are as for :func:`prune`, limits as shares up to
+    ``"10000%"``; the module is left as it is. A tree of paths takes the place of each convolution larger than
+    1x1 (path-level transformation, Cai et al. 2018). Returns a module that takes what ``module`` takes, and
+    the design with every figure, the exported file and the report in the folder ``out`` (``runs/`` and the
+    name of the class where not given); called again for the same folder, one that was stopped goes on. Raises
+    :class:`netsmith.errors.TransformError` where no layer of the module can grow.
+    """
+    asked = {
+        "device": device, "latency": latency_ms, "memory": peak_bytes, "activations": activation_bytes,
+        "size": size_bytes, "macs": macs, "params": params, "mean": mean, "std": std,
+        "strategy": "path-level", "budget": budget, "seed": seed, **settings,
+    }  # fmt: skip
+    answer = _from_own(module, data, asked, out, "grown")
+    return answer.network, answer
 
 
 def load(folder: str | Path, module: nn.Module | None = None) -> Design:
@@ -162,14 +211,14 @@ def load(folder: str | Path, module: nn.Module | None = None) -> Design:
     return Design.load(folder, module)
 
 
-def _compressed(
+def _from_own(
     module: nn.Module,
     data: str | Path | Dataset[Any],
     asked: dict[str, Any],
     out: str | Path | None,
     how: str,
 ) -> Design:
-    """Compress a network of the caller's own as ``asked``, where None is not."""
+    """Design from a network of the caller's own as ``asked``, where None is not."""
     from netsmith.pipeline.compression.compressed import own_compression
     from netsmith.pipeline.design import run
 

@@ -49,7 +49,8 @@ def design(
     strategy: Annotated[
         str | None,
         typer.Option(
-            help="proxyless; instance; dpp; or random, evolution, local, surrogate, nsga2, tpe; apq"
+            help="proxyless; instance; dpp; path-level; apq; "
+            "or random, evolution, local, surrogate, nsga2, tpe"
         ),
     ] = None,
     objectives: Annotated[
@@ -89,6 +90,25 @@ def design(
     looser: Annotated[
         float | None, typer.Option(help="how many times the limits the network before --compress may take")
     ] = None,
+    from_: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="NETWORK",
+            help="trained network to grow paths in: folder of a finished design, FILE.py:NAME or FILE.onnx",
+        ),
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(help="network to train first and grow paths in: densenet, pyramidnet, mobilenetv2"),
+    ] = None,
+    base_weights: Annotated[
+        Path | None, typer.Option(help="of --from FILE.py:NAME: a safetensors file")
+    ] = None,
+    mean: Annotated[
+        str | None, typer.Option(help="taken off the images, pixels as 0..1, of --from with your own network")
+    ] = None,
+    std: Annotated[str | None, typer.Option(help="that they are divided by then, 1 where not given")] = None,
     json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
 ) -> None:
     """Design a network for images, a device and a budget; go on with it where it was stopped.
@@ -106,12 +126,14 @@ def design(
         "update": update, "weights": weights, "controller": controller, "start": start,
         "baselines": baselines, "augment": augment, "image_size": image_size, "test": test,
         "skip_bad": skip_bad, "search_epochs": search_epochs, "threads": threads, "epochs": epochs,
-        "share": share, "compress": compress, "looser": looser,
+        "share": share, "compress": compress, "looser": looser, "base": _base(from_, base),
+        "base_weights": None if base_weights is None else str(base_weights), "mean": mean, "std": std,
     }  # fmt: skip
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     if device is not None and len(device) == 1:
         given["device"] = device[0]
-    from netsmith.pipeline.settings import merge, read_toml
+    from netsmith.pipeline.growing.asked import from_base
+    from netsmith.pipeline.settings import given_once, merge, read_toml
 
     values = read_toml(config) if config is not None else {}
     if "out" in values and out is not None:
@@ -119,7 +141,8 @@ def design(
     folder = values.pop("out", out)
     if not isinstance(folder, str | Path | None):
         raise SettingsError(f"out is the folder of the design, as text; got {folder!r:.100}")
-    asked = merge(values, given)
+    values, module = from_base(given_once(values, given))
+    asked = merge(values, {})
     path = Path(folder) if folder is not None else asked[0].default_folder()
 
     from netsmith.pipeline.design import run
@@ -127,7 +150,7 @@ def design(
 
     with TerminalProgress() as progress:
         if len(asked) == 1:
-            answers = [run(asked[0], path, progress=progress)]
+            answers = [run(asked[0], path, module=module, progress=progress)]
         else:
             answers = run_several(asked, path, progress=progress)
     results = [answer.result for answer in answers]
@@ -139,6 +162,22 @@ def design(
         _show_matrix(results[0].get("matrix", []))
     if not all(answer.budget_met for answer in answers):
         raise typer.Exit(BUDGET_MISSED)
+
+
+def _base(trained: str | None, start: str | None) -> str | None:
+    """The network to begin with, of which one option may name one."""
+    from netsmith.pipeline.way import STARTS
+
+    known = ", ".join(STARTS)
+    if trained is not None and start is not None:
+        raise SettingsError("--from names a trained network, and --base one that is trained first; give one")
+    if trained in STARTS:
+        raise SettingsError(
+            f"'{trained}' is trained first: --base {trained}; a folder of that name is ./{trained}"
+        )
+    if start is not None and start not in STARTS:
+        raise SettingsError(f"--base is one of {known}; got '{start}'. A trained network goes with --from")
+    return trained if trained is not None else start
 
 
 def show(result: dict[str, Any], report: Path, name: str = "this design") -> None:

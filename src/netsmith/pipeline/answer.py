@@ -23,7 +23,7 @@ from netsmith.devices.device import parse
 from netsmith.errors import CompressionError, DataError, ExportError, FolderError
 from netsmith.export.module import OnnxModule
 from netsmith.nn.preprocess import Normalize, Pixels
-from netsmith.pipeline.described import network_of
+from netsmith.pipeline.described import needs_base, network_of
 from netsmith.pipeline.routing.explain import Explanation, explain
 from netsmith.plan import Block, Plan
 from netsmith.supernet.routed_network import RoutedNetwork
@@ -103,14 +103,15 @@ class Design:
 
     @property
     def blocks(self) -> tuple[Block, ...]:
-        """The blocks of the network; none of what is left of a network of the user's own."""
+        """The blocks of the network; none of a grown one, and of what is left of one of the user's own."""
         return Plan.from_list(read_json(self.folder / "arch.json")["plan"]).blocks
 
     @cached_property
     def network(self) -> nn.Module:
         """The trained network alone: normalised images (N, C, H, W) -> logits (N, classes)."""
         path = self.folder / "model.safetensors"
-        if not self.blocks and self.base is None:
+        described = read_json(self.folder / "arch.json")
+        if self.base is None and needs_base(described):
             raise FolderError(
                 f"{self.folder} is what is left of a network of your own, whose Python is not in it. Give "
                 "that network too, netsmith.load(folder, module), or use the exported file"
@@ -119,9 +120,9 @@ class Design:
             if path.stat().st_size > MAX_WEIGHT_BYTES:
                 raise FolderError(f"{path} is over {MAX_WEIGHT_BYTES} bytes; Netsmith did not write it")
             weights = read_safetensors(path.read_bytes())
-            if self.base is not None:
+            if self.base is not None and "grown" not in described:
                 return resized(self.base, weights).eval()
-            network = network_of(read_json(self.folder / "arch.json"))
+            network = network_of(described, self.base)
             network.load_state_dict(weights)
         except (OSError, SafetensorError, RuntimeError, CompressionError) as error:
             raise FolderError(f"{path} does not hold the weights of arch.json: {error}") from None

@@ -36,7 +36,7 @@ class Base:
 
     ``plan`` is None of the user's own. ``figures`` are what is known of it on the device of its design;
     ``images`` the digest of the images that it was trained on, where that is known; ``digest`` that of the
-    weights as they came.
+    weights as they came; ``described`` what rebuilds it without them, where it is not the user's own.
     """
 
     module: nn.Module
@@ -44,6 +44,7 @@ class Base:
     figures: Mapping[str, Any] = field(default_factory=dict)
     images: str | None = None
     digest: str = ""
+    described: Mapping[str, Any] = field(default_factory=dict)
 
 
 def designed(folder: Path) -> Base:
@@ -51,12 +52,18 @@ def designed(folder: Path) -> Base:
     design = Design.load(folder)
     if not design.blocks:
         raise FolderError(
-            f"{folder} holds what is left of a network of your own; compress that network again, to less"
+            f"{folder} holds a grown network, or what is left of one of your own; begin with what it came "
+            "from"
         )
     digests = [event["digest"] for event in read(folder / "journal") if event["event"] == "data"]
-    network = design.static_network
+    network, plan = design.static_network, Plan(design.blocks)
     return Base(
-        network, Plan(design.blocks), design.result, digests[-1] if digests else "", digest_of(network)
+        network,
+        plan,
+        design.result,
+        digests[-1] if digests else "",
+        digest_of(network),
+        {"plan": plan.to_list()},
     )
 
 
@@ -107,15 +114,20 @@ def base_of(work: Work) -> Base:
     if isinstance(base.module, OnnxModule):
         loader = work.loader(work.splits.train, EVALUATION_BATCH, salt=7)
         base.module.unfold(x for _, (x, _) in zip(range(UNFOLDING_BATCHES), loader.epoch(0), strict=False))
+    noted(work, base)
+    return base
+
+
+def noted(work: Work, base: Base) -> None:
+    """Write down what limits in percent are shares of. Raises :class:`FolderError` on another base."""
     known = work.journal.last("base")
     if known is None:
         work.journal.write("base", digest=base.digest, figures=_figures(work, base))
     elif known["digest"] != base.digest:
         raise FolderError(
-            f"the network '{name}' is not the one that {work.folder.path} was begun with: its weights are "
-            "others; choose another --out for it"
+            f"the network '{work.settings.base}' is not the one that {work.folder.path} was begun with: its "
+            "weights are others; choose another --out for it"
         )
-    return base
 
 
 def whole(work: Work, base: Base) -> Finished:

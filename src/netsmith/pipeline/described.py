@@ -6,16 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from torch import nn
+
 from netsmith.arch import Arch
 from netsmith.costs import Costs
 from netsmith.errors import FolderError, NetsmithError
 from netsmith.nn.controller import ControllerKind
 from netsmith.nn.network import Network
+from netsmith.nn.starts import Start
 from netsmith.pipeline.routing.network import Dispatch, build
 from netsmith.plan import Block, Plan
 from netsmith.spaces.routed import RoutedSpace
+from netsmith.spaces.tree import TreeSpace
 from netsmith.supernet.policies import latencies_ms, policies_of
-from netsmith.supernet.routed_network import RoutedNetwork
+from netsmith.transform.sites import grown, sites_of
 
 _MOST_EDGES, _MOST_OPERATIONS = 200, 16
 
@@ -41,9 +45,14 @@ def describe_routed(
     }
 
 
-def network_of(described: Mapping[str, Any]) -> Network | RoutedNetwork:
-    """Return the network that ``arch.json`` describes. Raises :class:`FolderError` where it does not."""
+def network_of(described: Mapping[str, Any], base: nn.Module | None = None) -> nn.Module:
+    """Return the network that ``arch.json`` describes; ``base`` is what it grew from, if that is one's own.
+
+    Raises :class:`FolderError` where it describes none.
+    """
     try:
+        if "grown" in described:
+            return _grown(described["grown"], Arch.from_dict(described["arch"]), base)
         if "routed" not in described:
             return Network(Plan.from_list(described["plan"]))
         kind = described["routed"]["controller"]
@@ -52,6 +61,21 @@ def network_of(described: Mapping[str, Any]) -> Network | RoutedNetwork:
         raise FolderError(
             f"arch.json describes no network ({type(error).__name__}: {error!s:.300})"
         ) from None
+
+
+def needs_base(described: Mapping[str, Any]) -> bool:
+    """Whether it is of a network of the user's own, whose Python is not in the folder."""
+    grown = described.get("grown")
+    return not described.get("plan") and "routed" not in described and not (grown and grown.get("base"))
+
+
+def _grown(told: Mapping[str, Any], arch: Arch, base: nn.Module | None) -> nn.Module:
+    made = told["base"]
+    if base is None:
+        base = Start.from_dict(made["start"]).network() if "start" in made else network_of(made)
+    found = {site.layer: site for site in sites_of(base).found}
+    space = TreeSpace(str(told["network"]))
+    return grown(base, [found[layer] for layer in told["layers"]], space.tree(arch))[0]
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from netsmith.pipeline.conclude import SECONDS, conclude
 from netsmith.pipeline.deliver import train_best
 from netsmith.pipeline.finish import training_recipe
 from netsmith.pipeline.folder import DesignFolder
+from netsmith.pipeline.growing.grown import grown_design
 from netsmith.pipeline.profiled import profiled
 from netsmith.pipeline.progress import Progress, Silent
 from netsmith.pipeline.routing.instance import instance_design
@@ -39,6 +40,7 @@ from netsmith.pipeline.searching.seek import Quest, binding_costs, run_search
 from netsmith.pipeline.searching.trained import trained_design
 from netsmith.pipeline.settings import Settings, joined
 from netsmith.pipeline.tabled import TableDevice
+from netsmith.pipeline.way import GROWN, STARTS
 from netsmith.pipeline.work import Work
 from netsmith.report import write_report
 from netsmith.supernet.search import ProxylessSearch
@@ -86,6 +88,7 @@ def _design(work: Work) -> None:
         "inherited": compressed_design,
         "reward": instance_design,
         "file": mixed_design,
+        "tuning": grown_design,
     }
     if work.settings.way.judge in others:
         others[work.settings.way.judge](work)
@@ -188,7 +191,7 @@ def command_of(asked: Sequence[Settings], out: Path) -> str:
     """Return the command that repeats a design, or the designs for several devices."""
     values = joined(asked)
     words = ["netsmith", "design", values["data"]]
-    if asked[0].base is not None:
+    if asked[0].base is not None and asked[0].way.space != GROWN[0]:
         words = ["netsmith", "compress", values.pop("base"), *([values["data"]] if asked[0].own else [])]
         values = values if asked[0].own else {k: v for k, v in values.items() if k not in OF_BASE}
     for field in fields(Settings):
@@ -197,12 +200,21 @@ def command_of(asked: Sequence[Settings], out: Path) -> str:
             continue
         if field.name == "stages":  # no option holds them: design.toml does
             return shlex.join(["netsmith", "design", "--config", str(out / "design.toml"), "--out", str(out)])
-        option = f"--{field.name.removeprefix('base_').replace('_', '-')}"
+        option = _option(field.name, asked[0])
         if isinstance(value, tuple):
             value = ",".join(map(repr, value))
         for each in value if isinstance(value, list) else [value]:
             words += [option] if each is True else [option, str(each)]
     return shlex.join([*words, "--out", str(out)])
+
+
+def _option(name: str, asked: Settings) -> str:
+    """The option of a setting; a network's weights are called otherwise where a supernet may have some."""
+    if asked.way.space == GROWN[0]:
+        name = "from" if name == "base" and asked.base not in STARTS else name
+    else:
+        name = name.removeprefix("base_")
+    return f"--{name.replace('_', '-')}"
 
 
 def _versions() -> dict[str, str]:

@@ -33,14 +33,16 @@ def is_share(value: object) -> bool:
     return isinstance(value, str) and value.strip().endswith("%")
 
 
-def share_of(text: str, name: str) -> float:
-    """Read ``"50%"`` as 0.5. Raises :class:`SettingsError`."""
+def share_of(text: str, name: str, most: float = 1.0) -> float:
+    """Read ``"50%"`` as 0.5. Raises :class:`SettingsError` on what is not over 0 and up to ``most``."""
     try:
         share = float(text.strip().removesuffix("%")) / 100
     except ValueError:
         share = 0.0
-    if not 0 < share <= 1:
-        raise SettingsError(f"{name} in percent is over 0% and up to 100% of the base's; got {text!r:.100}")
+    if not 0 < share <= most:
+        raise SettingsError(
+            f"{name} in percent is over 0% and up to {100 * most:g}% of the base's; got {text!r:.100}"
+        )
     return share
 
 

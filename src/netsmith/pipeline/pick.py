@@ -24,6 +24,8 @@ from netsmith.pipeline.deliver import verify
 from netsmith.pipeline.design import quest_of
 from netsmith.pipeline.finish import finish, report_figures, training_recipe
 from netsmith.pipeline.folder import DesignFolder
+from netsmith.pipeline.growing.growth import Growth
+from netsmith.pipeline.growing.start import begun_with
 from netsmith.pipeline.progress import Progress, Silent
 from netsmith.pipeline.searching.seek import run_search
 from netsmith.pipeline.settings import Settings, merge, read_toml
@@ -32,6 +34,7 @@ from netsmith.plan import Plan
 from netsmith.report import write_report
 from netsmith.spaces.pruned import WidthSpace
 from netsmith.spaces.space import BuildableSpace
+from netsmith.spaces.tree import TreeSpace
 from netsmith.trial import Trial
 
 PLACE = "picks"
@@ -77,7 +80,7 @@ def pick(
 class _Searched(NamedTuple):
     """What a finished search knows of one of its archs: ``start`` and ``teacher`` where it has them."""
 
-    space: BuildableSpace | WidthSpace
+    space: BuildableSpace | WidthSpace | TreeSpace
     width: float
     model: LatencyModel | None
     plan: Plan | None
@@ -119,6 +122,9 @@ def _searched(work: Work, arch: Arch) -> _Searched:
         return _Searched(
             pruning.space, 1.0, None, plan, left, pruning.teacher, {"layers": pruning.layers(arch)}
         )
+    if work.settings.way.judge == "tuning":
+        growth = Growth(work, begun_with(work))
+        return _Searched(growth.space, 1.0, None, None, growth.begun(arch), None, growth.described(arch))
     quest = quest_of(work)
     start = run_search([quest]).extract(arch) if work.settings.start == "supernet" else None
     return _Searched(quest.space, quest.reach.width, quest.model, quest.space.plan(arch), start)

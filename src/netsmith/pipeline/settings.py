@@ -14,8 +14,8 @@ from netsmith.budget import Budget
 from netsmith.errors import SettingsError, nearest
 from netsmith.pipeline.limits import LIMITS, is_share, limits_of, read_limits, share_of
 from netsmith.pipeline.parts import check_parts
-from netsmith.pipeline.values import check_drop, is_number, read_numbers, read_stages
-from netsmith.pipeline.way import WAYS, Way, check_way, way_of
+from netsmith.pipeline.values import check_drop, check_normalisation, read_numbers, read_stages
+from netsmith.pipeline.way import GROWN, WAYS, Way, check_way, way_of
 
 EFFORTS = ("quick", "standard", "thorough")
 _CHOICES: dict[str, tuple[str, ...]] = {
@@ -33,6 +33,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 OBJECTIVES = {"error": "error", **LIMITS}
 MAX_TOML_BYTES = 1_000_000
 MOST_WORKERS = 64
+MOST_GROWTH = 100.0  # times what a base takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +46,10 @@ class Settings:
     ``blocks``, ``stride``. ``objectives`` are what a front is of, joined by commas, the error first.
     ``storage`` is the address of Optuna's store of trials, which ``workers`` designs with the same settings,
     in folders of their own, may share. ``controller`` is what chooses the path of an image, where each has
-    its own. ``base`` is what is to lose channels, in the place of a search among
+    its own. ``base`` is what is to lose channels, or to grow paths, in the place of a search among
     new networks: the folder of a finished design, or a network of the user's own by its name, and the file
-    of its weights (``base_weights``), if it has one. Images of such a network are normalised by ``mean`` and
+    of its weights (``base_weights``), if it has one; to grow, also ``"pyramidnet"``, ``"densenet"`` or
+    ``"mobilenetv2"``, which is trained first. Images of such a network are normalised by ``mean`` and
     ``std``, one number or one a channel, of pixels as 0..1. ``teacher`` says whether what is left of a base
     also learns from its outputs. With ``precision`` mixed no channels go: some layers of its int8 file stay
     float32, within the limits; where there are none, so few that its validation accuracy, 0..1, falls by no
@@ -128,7 +130,7 @@ class Settings:
                 raise SettingsError(f"{name} is true or false; got {value!r:.100}")
         if not isinstance(self.storage, str | None):
             raise SettingsError(f"storage is an address such as sqlite:///FILE; got {self.storage!r:.100}")
-        self._check_normalisation()
+        check_normalisation(self.mean, self.std)
         self.limits()
         self._check_way()
         self._check_objectives()
@@ -153,17 +155,6 @@ class Settings:
             asked = "error,latency" if self.way.of_fronts else "error"
         return tuple(OBJECTIVES[name.strip()] for name in asked.split(","))
 
-    def _check_normalisation(self) -> None:
-        given = [self.mean, self.std]
-        numbers = [value for values in given if isinstance(values, tuple) for value in values]
-        if given == [None, None]:
-            return
-        if () in given or None in given or not all(map(is_number, numbers)) or min(self.std or (1,)) <= 0:
-            raise SettingsError(
-                "mean and std are one number or one a channel, both given, of pixels as 0..1, std above 0; "
-                f"got mean {self.mean!r:.100} and std {self.std!r:.100}"
-            )
-
     def _check_way(self) -> None:
         if not isinstance(self.base, str | None) or self.base == "":
             raise SettingsError(f"base is a finished design's folder, or a network; got {self.base!r:.100}")
@@ -172,8 +163,10 @@ class Settings:
                 f"base_weights is a file, of a base of one's own; got {self.base_weights!r:.100}"
             )
         check_way(self.way, based=self.base is not None, mixed=self.precision == "mixed")
+        limited = any(getattr(self, name) is not None for name in LIMITS)
+        if self.way.space == GROWN[0] and not limited:
+            raise SettingsError("a network grows up to a limit; give one, such as --params 150%")
         if self.max_drop is not None:
-            limited = any(getattr(self, name) is not None for name in LIMITS)
             check_drop(self.max_drop, alone=self.precision == "mixed" and not limited)
         if not self.way.keeps_trials and self.storage is not None:
             raise SettingsError(
@@ -231,7 +224,8 @@ class Settings:
     def limits(self, base: Mapping[str, float] | None = None) -> Budget:
         """Return the limits that an answer must keep; shares are of the figures of ``base``, where known."""
         asked = {name: getattr(self, name) for name in LIMITS}
-        shares = {LIMITS[name]: share_of(text, name) for name, text in asked.items() if is_share(text)}
+        most = MOST_GROWTH if self.way.space == GROWN[0] else 1.0
+        shares = {LIMITS[name]: share_of(text, name, most) for name, text in asked.items() if is_share(text)}
         limits = read_limits({name: None if is_share(text) else text for name, text in asked.items()})
         known = {name: share * base[name] for name, share in shares.items() if base and name in base}
         return replace(limits, **known)
@@ -283,18 +277,22 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise SettingsError(f"cannot read settings from {path}: {error}") from None
 
 
-def merge(config: Mapping[str, Any], options: Mapping[str, Any]) -> list[Settings]:
-    """Join a file's values and the options given beside it: the settings of each device that is asked for.
-
-    The same setting in both is an error even where the values agree, so that there is one place to look.
-    ``device`` may be a list, and a limit then be text such as ``"A=1ms,B=2ms"``, one for each.
-    """
+def given_once(config: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Join them; the same setting in both is an error even where they agree: there is one place to look."""
     both = sorted(set(config) & set(options))
     if both:
         raise SettingsError(
             f"given both in the configuration file and as options: {', '.join(both)}; give each once"
         )
-    values = {**config, **options}
+    return {**config, **options}
+
+
+def merge(config: Mapping[str, Any], options: Mapping[str, Any]) -> list[Settings]:
+    """Join a file's values and the options given beside it: the settings of each device that is asked for.
+
+    ``device`` may be a list, and a limit then be text such as ``"A=1ms,B=2ms"``, one for each.
+    """
+    values = given_once(config, options)
     devices = values.get("device")
     if not isinstance(devices, list | tuple):
         return [Settings.from_mapping(values)]

@@ -72,3 +72,17 @@ def device_text(runtime: str, threads: int, precision: Precision) -> str:
 def floating_text(device: str) -> str:
     """Return the text of an int8 device in float32."""
     return re.sub(r"(:)precision=int8,?|,precision=int8", r"\1", device).removesuffix(":")
+
+
+def check_normalisation(mean: object, std: object) -> None:
+    """Raise :class:`SettingsError` where images cannot be normalised so; None is what was not given."""
+    given = [mean, std]
+    numbers = [value for values in given if isinstance(values, tuple) for value in values]
+    if given == [None, None]:
+        return
+    positive = isinstance(std, tuple) and all(map(is_number, std)) and min(std, default=1) > 0
+    if () in given or None in given or not all(map(is_number, numbers)) or not positive:
+        raise SettingsError(
+            "mean and std are one number or one a channel, both given, of pixels as 0..1, std above 0; "
+            f"got mean {mean!r:.100} and std {std!r:.100}"
+        )

@@ -10,13 +10,15 @@ OF_CHANNELS = ("amc", "knapsack", "magnitude", "uniform")  # strategies that onl
 OF_PRECISIONS = ("programme", "haq")  # strategies that only choose precisions of layers
 MIXED = ("mixed", OF_PRECISIONS[0], "file")  # what is meant where nothing else is said of how
 JOINT = ("joint", "apq", "transfer")  # and that in which they are chosen with the architecture
+GROWN = ("tree", "path-level", "tuning")  # that in which paths grow in a trained network
+STARTS = ("densenet", "pyramidnet", "mobilenetv2")  # that growth can begin with, trained first
 WAYS: dict[str, tuple[str, ...]] = {
-    "space": ("auto", "mbconv", "dense", "routed", "pruned", "mixed", "joint"),
+    "space": ("auto", "mbconv", "dense", "routed", "pruned", "mixed", "joint", "tree"),
     "strategy": (
         "auto", "proxyless", "instance", "dpp", "random", "evolution", "local", "surrogate", "nsga2", "tpe",
-        *OF_CHANNELS, *OF_PRECISIONS, "apq",
+        *OF_CHANNELS, *OF_PRECISIONS, "apq", "path-level",
     ),
-    "judge": ("auto", "supernet", "training", "reward", "inherited", "file", "transfer"),
+    "judge": ("auto", "supernet", "training", "reward", "inherited", "file", "transfer", "tuning"),
 }  # fmt: skip
 
 
@@ -30,7 +32,7 @@ class Way(NamedTuple):
     @property
     def of_fronts(self) -> bool:
         """Whether the strategy looks for fronts where nothing else is said."""
-        return self.strategy in ("dpp", "nsga2") and self.space != "pruned"
+        return self.strategy in ("dpp", "nsga2") and self.space not in ("pruned", "tree")
 
     @property
     def keeps_trials(self) -> bool:
@@ -40,7 +42,7 @@ class Way(NamedTuple):
     @property
     def for_several(self) -> bool:
         """Whether one search serves several devices: its supernet does, and each has probabilities."""
-        return self.judge not in ("training", "reward", "transfer")
+        return self.judge not in ("training", "reward", "transfer", "tuning")
 
     @property
     def of_archs(self) -> bool:
@@ -59,7 +61,8 @@ def way_of(space: str, strategy: str, judge: str, *, based: bool, mixed: bool) -
     ``based`` where a trained network is begun with; ``mixed`` where the precisions of its layers are chosen.
     """
     if based or mixed:
-        own = MIXED if mixed else ("pruned", "amc", "inherited")
+        grown = {space, strategy, judge} & set(GROWN)
+        own = MIXED if mixed else GROWN if grown else ("pruned", "amc", "inherited")
         asked = (space, strategy, judge)
         return Way(*(name if name != "auto" else mine for name, mine in zip(asked, own, strict=True)))
     if space == "auto":
@@ -83,6 +86,9 @@ def check_way(way: Way, *, based: bool, mixed: bool) -> None:
                 f"of space '{MIXED[0]}', strategy '{known}' and judge '{MIXED[2]}' "
                 f"alone; got space '{space}', strategy '{strategy}' and judge '{judge}'"
             )
+        return
+    if set(way) & set(GROWN):
+        _check_grown(way, based=based)
         return
     if based:
         if (space, judge) != ("pruned", "inherited") or strategy in ("proxyless", "dpp", "instance"):
@@ -122,3 +128,19 @@ def check_way(way: Way, *, based: bool, mixed: bool) -> None:
         )
     if judge == "supernet" and space == "dense":
         raise SettingsError("space 'dense' has no supernet; its archs are judged by --judge training")
+
+
+def _check_grown(way: Way, *, based: bool) -> None:
+    space, strategy, judge = way
+    others = ("proxyless", "dpp", "instance", "apq", *OF_CHANNELS, *OF_PRECISIONS)
+    if not based:
+        raise SettingsError(
+            f"space '{GROWN[0]}', strategy '{GROWN[1]}' and judge '{GROWN[2]}' grow paths in a trained "
+            f"network: --from FOLDER, or --base {' or '.join(STARTS)}, which is trained first"
+        )
+    if (space, judge) != GROWN[::2] or strategy in others:
+        raise SettingsError(
+            f"paths grow in space '{GROWN[0]}' by judge '{GROWN[2]}', and by strategy '{GROWN[1]}' or "
+            f"another that asks for archs, such as evolution; got space '{space}', strategy '{strategy}' "
+            f"and judge '{judge}'"
+        )

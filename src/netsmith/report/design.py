@@ -9,6 +9,7 @@ from netsmith.report import front, networks, page, plots, prediction, routing, s
 from netsmith.report.drawing import draw
 from netsmith.report.folder import Folder, number, read_folder
 from netsmith.report.layers import layers, precisions
+from netsmith.report.tree import tree
 
 _MOST_SKIPPED = 200
 
@@ -19,6 +20,7 @@ JUDGED = {
     "transfer": "of files with the supernet's shared weights",
     "training": "after a short training",
     "reward": "along their own paths, after fine-tuning",
+    "tuning": "after a short training that began with what the base had learned",
     "inherited": "with the weights that are left of the base, before any training",
 }
 
@@ -93,6 +95,7 @@ def _context(folder: Folder) -> dict[str, Any]:
         "drawing": draw(folder),
         "layers": layers(folder),
         "precisions": precisions(folder),
+        "tree": tree(folder),
         "objectives": [name.rpartition("_")[0] or name for name in folder.result.get("objectives", [])],
         "front_drawings": front.drawings(folder),
         "chosen": next((point.name for point in front.points(folder) if point.chosen), ""),

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from functools import cached_property
 from random import Random
-from typing import Literal
+from typing import Any, Literal
 
 from netsmith.arch import Arch
 from netsmith.errors import ArchError, SpaceError
@@ -39,6 +39,12 @@ class Node:
 
     def __str__(self) -> str:
         return f"{self.merge}({', '.join(map(str, self.branches))})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON: ``merge``, and ``branches`` of an ``edge`` and a ``node`` or null."""
+        pairs = ((branch.edge, branch.node) for branch in self.branches)
+        behind = [{"edge": edge, "node": None if node is None else node.to_dict()} for edge, node in pairs]
+        return {"merge": self.merge, "branches": behind}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +93,16 @@ class TreeSpace:
             trees = 1 + sum(branches ** merge[1] for merge in MERGES if merge is not None)
         return trees
 
-    def arch(self, node: Node | None) -> Arch:
+    @cached_property
+    def decisions(self) -> Mapping[str, tuple[str, ...]]:
+        """The name of each slot, by the numbers of branches from the root, and of each of its values."""
+        return dict(_named(self.depth, "root", root=True))
+
+    def arch(self, choices: Slots) -> Arch:
+        """Return the arch of any numbers of :attr:`options`: of slots that the tree does not have, 0."""
+        return Arch(self.id, tuple(_written(_read(choices, self.depth, root=True), self.depth, root=True)))
+
+    def arch_of(self, node: Node | None) -> Arch:
         """Return the arch of a tree, None for the network as it is, checked."""
         arch = Arch(self.id, tuple(_written(node, self.depth, root=True)))
         self.check(arch)
@@ -103,7 +118,7 @@ class TreeSpace:
 
         That is not uniform, of which nearly all trees are the fullest. The network as it is is not drawn.
         """
-        return self.arch(_drawn(rng, self.depth, root=True))
+        return self.arch_of(_drawn(rng, self.depth, root=True))
 
     def mutate(self, arch: Arch, rng: Random) -> Arch:
         """Return one of the neighbours, all alike."""
@@ -166,6 +181,17 @@ def _options(depth: int, *, root: bool = False) -> Iterator[range]:
         if not root:
             yield range(len(EDGES))
         yield from _options(depth - 1)
+
+
+def _named(depth: int, place: str, *, root: bool = False) -> Iterator[tuple[str, tuple[str, ...]]]:
+    if not depth:
+        return
+    yield f"{place} merge", tuple("none" if merge is None else f"{merge[0]} {merge[1]}" for merge in MERGES)
+    for number in range(1, MOST_BRANCHES + 1):
+        behind = f"{place}.{number}"
+        if not root:
+            yield f"{behind} edge", EDGES
+        yield from _named(depth - 1, behind)
 
 
 def _branches(choices: Slots, depth: int, *, root: bool) -> list[Slots]:

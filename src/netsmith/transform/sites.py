@@ -14,7 +14,8 @@ from torch import fx, nn
 from netsmith.errors import TransformError
 from netsmith.nn.layers import BatchNormReLU, BatchNormReLU6
 from netsmith.nn.tree import Activation, Tree
-from netsmith.transform.moves import planted
+from netsmith.spaces.tree import Node
+from netsmith.transform.moves import grow, planted
 
 _RELUS: Mapping[Any, Activation] = {
     nn.ReLU: "relu", nn.ReLU6: "relu6", F.relu: "relu", torch.relu: "relu", F.relu6: "relu6", "relu": "relu",
@@ -90,6 +91,13 @@ def with_trees(module: nn.Module, sites: Sequence[Site]) -> tuple[nn.Module, dic
         trees[site.layer] = planted(unit, layer.out_channels, site.activation)
         made.set_submodule(site.layer, trees[site.layer])
     return made, trees
+
+
+def grown(module: nn.Module, sites: Sequence[Site], node: Node | None) -> tuple[nn.Module, list[Tree], bool]:
+    """Return a copy of ``module`` with ``node`` grown at all sites, its trees, and whether they pool."""
+    made, trees = with_trees(module, sites)
+    inexact = [grow(tree, node) for tree in trees.values()]
+    return made, list(trees.values()), any(inexact)
 
 
 class _Tracer(fx.Tracer):

@@ -74,8 +74,11 @@ class TrainedJudge:
         return dict(self.work.once("known", dict, network=self.candidates.key(arch))["samples"])
 
     def allowed(self, arch: Arch) -> bool:
-        """Whether an arch keeps every limit that is known without training."""
-        return not self.work.budget.broken(self.known(arch))
+        """Whether an arch keeps every limit that is known without training; what breaks some is not timed."""
+        budget, counts = self.work.budget, self.candidates.counts(arch)
+        if budget.broken({"macs": counts.macs, "params": counts.params}):
+            return False
+        return not budget.broken(self.known(arch))
 
     def draw(self, rng: Random) -> Arch:
         """Draw an arch, one that keeps the budget where a few draws find one."""

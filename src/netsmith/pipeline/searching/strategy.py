@@ -21,6 +21,7 @@ from netsmith.search.random import RandomSearch
 from netsmith.search.searcher import Allowed, Draw, Searcher
 from netsmith.search.surrogate import SurrogateSearch
 from netsmith.spaces.space import GrowingSpace, NamedSpace
+from netsmith.spaces.tree import TreeSpace
 from netsmith.trial import Trial
 
 Judge = Callable[[Arch], Trial]
@@ -63,6 +64,16 @@ def _progressive(hunt: Hunt) -> Searcher:
     )  # fmt: skip
 
 
+def _controller(hunt: Hunt) -> Searcher:
+    """A policy over trees, which learns from as many at a time as a short search can spare."""
+    from netsmith.search.tree import BATCH, TreeController  # loads PyTorch
+
+    return TreeController(
+        cast(TreeSpace, hunt.space), hunt.draw, hunt.seed, allowed=hunt.allowed,
+        objectives=hunt.objectives, batch=min(BATCH, max(2, hunt.trials // 16)),
+    )  # fmt: skip
+
+
 _MAKERS: dict[str, Callable[[Hunt], Searcher]] = {
     "random": lambda hunt: RandomSearch(hunt.draw, hunt.seed),
     "evolution": _evolution,
@@ -81,6 +92,7 @@ _MAKERS: dict[str, Callable[[Hunt], Searcher]] = {
         first=max(4, hunt.trials // 4),
     ),
     "dpp": _progressive,
+    "path-level": _controller,
 }  # fmt: skip
 
 
