@@ -89,6 +89,7 @@ COMMON: dict[str, Make] = {
     "groups": lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 1, groups=4), nn.ReLU()),
     "average of 2x2": lambda: nn.AvgPool2d(2),
     "average of 3x2 in steps of 2": lambda: nn.AvgPool2d((3, 2), 2),
+    "two filters a channel": lambda: nn.Conv2d(3, 6, 3, groups=3),
     "beside its input": lambda: Dense(nn.Sequential(nn.Conv2d(3, 5, 1), nn.ReLU())),
     "not to be condensed": lambda: LearnedGroupConv2d(3, 4, 2, 1),
 }

@@ -64,7 +64,8 @@ def _convolution(graph: TfliteGraph, node: NodeProto) -> None:
     kernel = graph.weight(node.input[1], order, axis)
     inputs = [x, kernel, graph.bias(node, x, kernel)]
     if depthwise:
-        options = schema.DepthwiseConv2DOptionsT(depthMultiplier=1, **common)
+        several = len(graph.constants[node.input[1]]) // groups
+        options = schema.DepthwiseConv2DOptionsT(depthMultiplier=several, **common)
         graph.operate("DEPTHWISE_CONV_2D", inputs, place, options)
     else:
         graph.operate("CONV_2D", inputs, place, schema.Conv2DOptionsT(**common))
