@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import onnx
 import pytest
@@ -10,8 +12,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from netsmith.errors import ExportError
-from netsmith.export.graph import MODULES
-from netsmith.export.onnx import Precision, read_metadata, write_onnx
+from netsmith.export.graph import MODULES, GraphWriter, UnknownOperationError
+from netsmith.export.onnx import Precision, read_metadata, write_nodes, write_onnx
 from netsmith.nn.blocks import build_block
 from netsmith.nn.condense import condensing
 from netsmith.nn.network import Network
@@ -150,6 +152,49 @@ def test_a_layer_alone_is_written_directly(layer: nn.Module, caplog: pytest.LogC
     assert type(layer) in MODULES
     assert _difference(_shake(layer), (4, 9, 9)) < 1e-5
     assert not caplog.records
+
+
+class _Calling(nn.Module):
+    """Any function as a forward."""
+
+    def __init__(self, function: Callable[[torch.Tensor], object]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: torch.Tensor) -> object:
+        return self.function(x)
+
+
+def test_a_part_of_a_split_is_a_slice_and_what_nobody_takes_is_not_written() -> None:
+    writer = GraphWriter()
+    write_nodes(writer, _Calling(lambda x: [part + 1 for part in x.split([2, 1, 3], 1)][1]))
+    kinds = [(node.op_type, *node.input[1:]) for node in writer.nodes]
+    assert kinds == [("Slice", "channel.2", "channel.3", "channel.1"), ("Add", "number.1")]
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda x: x.split(2)[0], "splitting dimension 0"),
+        (lambda x: torch.split(x, [1, 3], dim=2)[0], "splitting dimension 2"),
+        (lambda x: x.split(x.size(0), 1)[0], "call of split with a size"),
+        (lambda x: x.split(2, 1)[-1], "the part -1 of a split by 2"),
+        (lambda x: x.split([1, 2], 1)[2], "the part 2 of a split"),
+        (lambda x: x.split([1, 2], 1)[:1][0], "the part slice"),
+        (lambda x: torch.cat(x.split([1, 2], 1), 1), "all parts of a split"),
+        (lambda x: x.split([1, 2], 1), "several outputs"),
+        (lambda x: list(x.split(2, 1)), "not traceable"),
+        (lambda x: x[0], "the item 0"),
+        (lambda x: x[:, 1], "the channels 1"),
+        (lambda x: x[:, ::2], "the channels slice"),
+        (lambda x: x[:, :, 1:], "the item"),
+    ],
+)
+def test_what_is_no_choice_of_channels_is_left_to_pytorch(
+    function: Callable[[torch.Tensor], object], message: str
+) -> None:
+    with pytest.raises(UnknownOperationError, match=message):
+        write_nodes(GraphWriter(), _Calling(function))
 
 
 class _Softmax(nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from netsmith.export.graph import (
 WriteCall = Callable[[GraphWriter, str, tuple[Any, ...], Mapping[str, Any]], str]
 # What stands for the shape of a value and for how many images it is of, where a forward asks for them.
 _SHAPE, _BATCH = "shape of ", "images of "
+_END = 2**63 - 1  # behind the last channel, however many there are
 
 
 def _binary(op: str) -> WriteCall:
@@ -128,9 +129,63 @@ def _attribute(graph: GraphWriter, name: str, args: tuple[Any, ...], kwargs: Map
 
 
 def _item(graph: GraphWriter, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-    if not str(args[0]).startswith(_SHAPE) or args[1] != 0:
-        raise UnknownOperationError(f"the item {args[1]} of a value")
-    return _BATCH + str(args[0]).removeprefix(_SHAPE)
+    """Write a part of a split, or a run of channels; nothing for how many images there are."""
+    of, which = args
+    if of in graph.parts:
+        x, sizes = graph.parts[of]
+        return _channels(graph, name, x, *_bounds(sizes, which))
+    if str(of).startswith(_SHAPE) and which == 0:
+        return _BATCH + str(of).removeprefix(_SHAPE)
+    if isinstance(which, tuple) and len(which) > 1 and all(i == slice(None) for i in which[:1] + which[2:]):
+        return _channels(graph, name, of, *_run_of(which[1]))
+    raise UnknownOperationError(f"the item {which} of a value")
+
+
+def _split(graph: GraphWriter, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+    """Write nothing for a split of channels: each part is written where it is taken."""
+    sizes, dim = _sizes(args, kwargs), args[2] if len(args) > 2 else kwargs.get("dim", 0)
+    if dim != 1 or not all(isinstance(size, int) for size in (sizes if isinstance(sizes, list) else [sizes])):
+        raise UnknownOperationError(f"splitting dimension {dim} by {sizes}")
+    graph.parts[name] = (args[0], sizes)
+    return name
+
+
+def _sizes(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """The channels of each part of a split: a list, or one number for all but the last, which may be less."""
+    given = {**dict(zip(("x", "split_size"), args, strict=False)), **kwargs}
+    sizes = given.get("split_size_or_sections", given.get("split_size"))
+    return list(sizes) if isinstance(sizes, tuple | list) else sizes
+
+
+def parts_of(node: fx.Node) -> int | None:
+    """Return how many parts a split has whose sizes are listed; None of any other operation."""
+    sizes = _sizes(node.args, node.kwargs) if CALLS.get(node.target) is _split else None
+    return len(sizes) if isinstance(sizes, list) else None
+
+
+def _bounds(sizes: int | list[int], number: Any) -> tuple[int, int]:
+    """The first channel of a part, and the one behind its last."""
+    if isinstance(sizes, list) and isinstance(number, int) and -len(sizes) <= number < len(sizes):
+        start = sum(sizes[: number % len(sizes)])
+        return start, start + sizes[number]
+    if isinstance(sizes, int) and isinstance(number, int) and number >= 0:
+        return number * sizes, (number + 1) * sizes
+    raise UnknownOperationError(f"the part {number} of a split by {sizes}")
+
+
+def _run_of(which: Any) -> tuple[int, int]:
+    """The bounds of a slice whose steps are 1."""
+    if isinstance(which, slice) and which.step in (None, 1):
+        start, stop = which.start or 0, _END if which.stop is None else which.stop
+        if isinstance(start, int) and isinstance(stop, int):
+            return start, stop
+    raise UnknownOperationError(f"the channels {which} of a value")
+
+
+def _channels(graph: GraphWriter, name: str, x: str, start: int, stop: int) -> str:
+    """Write a choice of channels: a Slice. ONNX Runtime joins those of one value to a Split itself."""
+    bounds = [graph.constant(f"channel.{at}", np.array([at], np.int64)) for at in (start, stop, 1)]
+    return graph.node("Slice", [x, *bounds], name)
 
 
 def _view(graph: GraphWriter, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
@@ -172,6 +227,8 @@ CALLS: dict[Callable[..., Any] | str, WriteCall] = {
     "size": _size,
     getattr: _attribute,
     operator.getitem: _item,
+    torch.split: _split,
+    "split": _split,
     "view": _view,
     "reshape": _view,
     torch.reshape: _view,
@@ -197,4 +254,6 @@ def write_call(graph: GraphWriter, node: fx.Node, names: Mapping[fx.Node, str]) 
     kwargs = fx.node.map_arg(node.kwargs, lambda n: names[n])
     if key not in _OF_SIZES and any(str(arg).startswith((_SHAPE, _BATCH)) for arg in args):
         raise UnknownOperationError(f"call of {key} with a size")
+    if key is not operator.getitem and any(isinstance(arg, str) and arg in graph.parts for arg in args):
+        raise UnknownOperationError(f"call of {key} with all parts of a split")
     return CALLS[key](graph, node.name, args, kwargs)

@@ -25,7 +25,8 @@ class GraphWriter:
     """The nodes and constants of an ONNX graph under construction.
 
     ``scales``: whether a norm alone is a Mul and an Add, and not a depthwise convolution. ``layers`` are the
-    nodes' names by those of the module's layers.
+    nodes' names by those of the module's layers, ``parts`` what was split, by the name that stands for all of
+    its parts, and into how many channels each.
     """
 
     def __init__(self, *, scales: bool = True) -> None:
@@ -33,6 +34,7 @@ class GraphWriter:
         self.nodes: list[NodeProto] = []
         self.constants: dict[str, TensorProto] = {}
         self.layers: dict[str, str] = {}
+        self.parts: dict[str, tuple[str, int | list[int]]] = {}
 
     def constant(self, name: str, values: Array) -> str:
         """Add a constant tensor, once for each name, and return its name."""

@@ -7,7 +7,8 @@ hundreds of blocks cheap; any other module goes through PyTorch's exporter, in s
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+import operator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -17,7 +18,7 @@ from onnx import TensorProto, helper, shape_inference
 from torch import fx, nn
 
 from netsmith.errors import ExportError
-from netsmith.export.calls import write_call
+from netsmith.export.calls import parts_of, write_call
 from netsmith.export.graph import (
     MODULES,
     Array,
@@ -134,6 +135,13 @@ class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return type(m) in MODULES
 
+    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
+        """Go through the parts of a split whose sizes are listed; what else is iterated over is an error."""
+        count = parts_of(obj.node)
+        if count is None:
+            return super().iter(obj)
+        return (self.create_proxy("call_function", operator.getitem, (obj, i), {}) for i in range(count))
+
 
 def _write_directly(
     module: nn.Module, input_shape: tuple[int, int, int], input_type: InputType, precision: Precision
@@ -181,7 +189,7 @@ def write_nodes(writer: GraphWriter, module: nn.Module) -> str:
         if node.op == "placeholder":
             names[node] = INPUT
         elif node.op == "output":
-            if not isinstance(node.args[0], fx.Node):
+            if not isinstance(node.args[0], fx.Node) or names[node.args[0]] in writer.parts:
                 raise UnknownOperationError("a network with several outputs")
             return names[node.args[0]]
         elif node.op == "call_module":
