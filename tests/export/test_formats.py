@@ -13,6 +13,10 @@ from netsmith.devices.device import Device, parse
 from netsmith.devices.onnx_runtime import OnnxRuntime
 from netsmith.devices.session import random_input
 from netsmith.errors import DeviceError, ExportError
+from netsmith.export.executorch import write_executorch
+from netsmith.export.ncnn import write_ncnn
+from netsmith.export.onnx import to_onnx
+from netsmith.export.tflite import write_tflite
 from netsmith.export.xnnpack_graph import MOST_IMAGES
 from netsmith.nn.condense import LearnedGroupConv2d, condensing
 from netsmith.nn.dense import Dense
@@ -24,6 +28,9 @@ from netsmith.spaces.condensenet import condensenet
 from netsmith.spaces.dense import CONVS, DenseStage, dense
 from netsmith.spaces.mbconv import mbconv
 from netsmith.spaces.mobilenetv2 import mobilenetv2
+from netsmith.spaces.tree import LAYER, Branch, Node
+from netsmith.transform.moves import break_symmetry, grow
+from netsmith.transform.sites import sites_of, with_trees
 
 PACKAGES = {"litert": "ai_edge_litert", "mnn": "_mnncengine"}
 PLAN = Plan(
@@ -33,16 +40,44 @@ PLAN = Plan(
         Block("head", 8, 4, 4, 4, hidden=16),
     )
 )
+SHAPE = (1, 10, 9)
 # A cell of every convolution and norm, one behind the other, that ends with a norm.
-DENSE = dense((1, 10, 9), 4, depth=len(CONVS) + 1, stages=[DenseStage(1, 8), DenseStage(1, 12)])
+DENSE = dense(SHAPE, 4, depth=len(CONVS) + 1, stages=[DenseStage(1, 8), DenseStage(1, 12)])
 EVERYTHING = DENSE.plan(DENSE.arch((1, 5, 2, 1, 3, 3, 1, 6, 1, 4, 2, 2, 1)))
-CONDENSED = condensenet((1, 10, 9), 4, (2, 1), (8, 16))
+CONDENSED = condensenet(SHAPE, 4, (2, 1), (8, 16))
+SHARES = Node(
+    "concat", (Branch("separable 3"), Branch("max pool", Node("concat", (Branch(), Branch("conv 1")))))
+)
+MEAN = Node("add", (Branch("average pool"), Branch("separable 5"), Branch()))
+# Of filters that all take the same, then of groups that take their share.
+TREES = (
+    Node("concat", (Branch(LAYER, SHARES), Branch(LAYER, MEAN))),
+    Node(
+        "concat", (Branch(LAYER, Node("concat", (Branch("separable 7"), Branch("max pool")))), Branch(LAYER))
+    ),
+)
 
 
 def trained(plan: Plan) -> nn.Module:
     """A network as training could leave it: with statistics of its norms, and condensed."""
     torch.manual_seed(0)
-    network = Network(plan)
+    return left_by_training(Network(plan))
+
+
+def grown() -> nn.Module:
+    """A network of (N, 1, H, W) to (N, 4) with ``TREES`` in it, as training could leave it."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(1, 11, 3, 2, 1), nn.BatchNorm2d(11), nn.ReLU(), nn.Conv2d(11, 6, 1), nn.ReLU6()]
+    layers += [nn.Conv2d(6, 9, 3, padding=1, groups=3), BatchNormReLU(9)]
+    base = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(9, 4))
+    network, trees = with_trees(base, sites_of(base).found)
+    for tree, node in zip(trees.values(), TREES, strict=True):
+        grow(tree, node)
+        break_symmetry(tree, seed=0, noise=0.5)
+    return left_by_training(network)
+
+
+def left_by_training(network: nn.Module) -> nn.Module:
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm2d):
             nn.init.normal_(layer.running_mean, 0, 0.3)
@@ -74,6 +109,22 @@ class Joined(Gate):
         return torch.cat([gated, 1 - gated * 2.5, x - gated], 1)
 
 
+class Parts(nn.Module):
+    """A split that is gone through, one that is unpacked, one that is looked into, and channels in a row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 7, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        through = [part * (i + 0.5) for i, part in enumerate(torch.split(x, [1, 4, 2], 1))]
+        one, other, rest = x.split(3, dim=1)
+        last = torch.split(x, split_size_or_sections=(5, 2), dim=1)[-1]
+        rows = torch.cat([x[:, 2:-2], x[:, 5:, :, :]], 1)
+        return torch.cat([torch.cat(through, 1), rest, one + other, last, rows], 1)
+
+
 Make = Callable[[], nn.Module]
 # Of what the space is made, which every format has; what some have beyond; what fewer have.
 COMMON: dict[str, Make] = {
@@ -89,7 +140,10 @@ COMMON: dict[str, Make] = {
     "groups": lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 1, groups=4), nn.ReLU()),
     "average of 2x2": lambda: nn.AvgPool2d(2),
     "average of 3x2 in steps of 2": lambda: nn.AvgPool2d((3, 2), 2),
+    "average of 3x3 pixels alone": lambda: nn.AvgPool2d(3, 1, 1, count_include_pad=False),
+    "most of 3x3": lambda: nn.MaxPool2d(3, 1, 1),
     "two filters a channel": lambda: nn.Conv2d(3, 6, 3, groups=3),
+    "parts": Parts,
     "beside its input": lambda: Dense(nn.Sequential(nn.Conv2d(3, 5, 1), nn.ReLU())),
     "not to be condensed": lambda: LearnedGroupConv2d(3, 4, 2, 1),
 }
@@ -168,10 +222,18 @@ def test_every_block_of_a_space_is_equal(name: str) -> None:
             assert off < BLOCK_ERROR[name], block.key
 
 
-@pytest.mark.parametrize("plan", [EVERYTHING, CONDENSED], ids=["every layer", "CondenseNet"])
+NETWORKS: dict[str, Make] = {
+    "MBConv": lambda: trained(PLAN),
+    "every layer": lambda: trained(EVERYTHING),
+    "CondenseNet": lambda: trained(CONDENSED),
+    "grown": grown,
+}
+
+
+@pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino", "mnn", *LAYERS])
-def test_dense_networks_are_equal(name: str, plan: Plan, caplog: pytest.LogCaptureFixture) -> None:
-    assert worst(device_of(name), trained(plan), plan.input_shape) < 1e-5
+def test_whole_networks_are_equal(name: str, network: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert worst(device_of(name), NETWORKS[network](), SHAPE) < 1e-5
     assert not caplog.records  # written directly
 
 
@@ -180,6 +242,33 @@ def test_averages_over_padding_are_refused(name: str) -> None:
     device = device_of(name)
     with pytest.raises(ExportError, match="over padding"):
         device.export(nn.AvgPool2d(3, 2, 1), (3, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "message"),
+    [
+        ("litert", nn.MaxPool2d(3, 2, 1), r"pads \[1, 1, 1, 1\]"),
+        ("litert", nn.MaxPool2d(3, 2, ceil_mode=True), "ceil_mode"),
+        ("litert", nn.MaxPool2d(3, 1, dilation=2), "dilation"),
+        ("executorch", nn.MaxPool2d(3, 2, ceil_mode=True), "ceil_mode"),
+    ],
+)
+def test_windows_that_a_format_does_not_have_are_refused(name: str, layer: nn.Module, message: str) -> None:
+    device = device_of(name)
+    with pytest.raises(ExportError, match=message):
+        device.export(layer, (3, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("name", "write"), [("litert", write_tflite), ("executorch", write_executorch), ("ncnn", write_ncnn)]
+)
+def test_slices_of_anything_but_channels_are_refused(name: str, write: Callable[..., bytes]) -> None:
+    device_of(name)
+    model = to_onnx(Parts(), (3, 8, 8))
+    node = next(node for node in model.graph.node if node.op_type == "Slice")
+    node.input[3] = "channel.5"  # the number of the axis
+    with pytest.raises(ExportError, match="not of channels"):
+        write(model)
 
 
 @pytest.mark.parametrize(
@@ -208,20 +297,20 @@ def test_an_input_of_another_shape_or_type_is_refused(name: str) -> None:
             device.prepare(model, x)
 
 
-@pytest.mark.parametrize("plan", [PLAN, EVERYTHING, CONDENSED], ids=["MBConv", "every layer", "CondenseNet"])
-@pytest.mark.parametrize("name", ["litert:precision=int8", "executorch:precision=int8"])
-def test_integers_are_those_of_onnx_runtime_to_a_step(name: str, plan: Plan) -> None:
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize(
+    "name", ["openvino:precision=int8", "litert:precision=int8", "executorch:precision=int8"]
+)
+def test_integers_are_those_of_onnx_runtime_to_a_step(name: str, network: str) -> None:
     """Both files hold the same integers and scales: only rounding differs."""
     pytest.importorskip("onnxruntime")
-    torch.manual_seed(0)
-    module = nn.Sequential(Normalize((0.5,), (0.25,)), trained(plan)).eval()
-    shape = plan.input_shape
-    pixels = np.random.default_rng(0).integers(0, 256, (40, *shape), dtype=np.uint8)
+    module = nn.Sequential(Normalize((0.5,), (0.25,)), NETWORKS[network]()).eval()
+    pixels = np.random.default_rng(0).integers(0, 256, (40, *SHAPE), dtype=np.uint8)
     outputs = []
     for device in (OnnxRuntime(precision="int8"), device_of(name)):
-        model = device.export(module, shape, input_type="uint8", calibration=pixels)
+        model = device.export(module, SHAPE, input_type="uint8", calibration=pixels)
         outputs.append(device.prepare(model, pixels)())
-    exact = OnnxRuntime().export(module, shape, input_type="uint8")
+    exact = OnnxRuntime().export(module, SHAPE, input_type="uint8")
     expected = OnnxRuntime().prepare(exact, pixels)()
     step = (expected.max() - min(0, expected.min())) / 255
     assert np.abs(outputs[0] - outputs[1]).max() < 6 * step

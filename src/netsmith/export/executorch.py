@@ -17,7 +17,7 @@ import onnx
 from onnx import NodeProto, shape_inference
 
 from netsmith.errors import ExportError, MissingExtraError
-from netsmith.export.onnx_graph import Scale, attributes_of, signed, translate
+from netsmith.export.onnx_graph import Scale, attributes_of, channels_of, signed, translate
 from netsmith.export.seal import seal
 from netsmith.export.xnnpack_graph import MOST_IMAGES, XnnpackGraph
 
@@ -203,29 +203,50 @@ def _average(graph: XnnpackGraph, node: NodeProto) -> None:
     graph.operate(graph.schema.XNNGlobalAvgPooling2d(x, place, _KEEP_DIMENSIONS))
 
 
-def _pool(graph: XnnpackGraph, node: NodeProto) -> None:
-    """Translate the average of windows without padding; XNNPACK has it of reals alone."""
-    attributes, place = attributes_of(node), graph.real_result(node.output[0])
-    (height, width), (down, along) = attributes["kernel_shape"], attributes["strides"]
-    if any(attributes["pads"]):
+def _average_pool(graph: XnnpackGraph, node: NodeProto) -> None:
+    """Translate the average of windows, in which padding has no part; XNNPACK has it of reals alone."""
+    if any(attributes_of(node)["pads"]) and attributes_of(node).get("count_include_pad"):
         raise ExportError("an average over padding cannot be written as an ExecuTorch file")
-    graph.operate(
-        graph.schema.XNNAvgPooling2d(
-            padding_top=0,
-            padding_right=0,
-            padding_bottom=0,
-            padding_left=0,
-            pooling_height=height,
-            pooling_width=width,
-            stride_height=down,
-            stride_width=along,
-            dilation_height=1,
-            dilation_width=1,
-            input_id=graph.real(node.input[0]),
-            output_id=place,
-            flags=0,
-        )
+    place = graph.real_result(node.output[0])
+    graph.operate(_windows(graph.schema.XNNAvgPooling2d, node, graph.real(node.input[0]), place))
+
+
+def _max_pool(graph: XnnpackGraph, node: NodeProto) -> None:
+    """Translate the maximum of windows; integers keep their scale in it."""
+    place, x = graph.kept(node)
+    graph.operate(_windows(graph.schema.XNNMaxPooling2d, node, x, place))
+
+
+def _windows(kind: Any, node: NodeProto, x: int, place: int) -> Any:
+    """The pooling of a ``kind`` of the schema. Raises :class:`ExportError` where XNNPACK has no such."""
+    attributes = {"dilations": [1, 1], **attributes_of(node)}
+    if attributes.get("ceil_mode"):
+        raise ExportError("pooling with ceil_mode cannot be written as an ExecuTorch file")
+    top, left, bottom, right = attributes["pads"]
+    return kind(
+        padding_top=top,
+        padding_right=right,
+        padding_bottom=bottom,
+        padding_left=left,
+        pooling_height=attributes["kernel_shape"][0],
+        pooling_width=attributes["kernel_shape"][1],
+        stride_height=attributes["strides"][0],
+        stride_width=attributes["strides"][1],
+        dilation_height=attributes["dilations"][0],
+        dilation_width=attributes["dilations"][1],
+        input_id=x,
+        output_id=place,
+        flags=0,
     )
+
+
+def _slice(graph: XnnpackGraph, node: NodeProto) -> None:
+    """Translate a choice of channels, which are last here; integers keep their scale in it."""
+    taken, rank = channels_of(graph, node, "an ExecuTorch file"), len(graph.shapes[node.input[0]])
+    place, x = graph.kept(node)
+    # A size of 0 is all that there is.
+    offsets, sizes = ([0] * (rank - 1) + [own] for own in (taken.start, len(taken)))
+    graph.operate(graph.schema.XNNStaticSlice(rank, offsets, sizes, x, place, 0))
 
 
 _MOST_JOINED = 5  # by XNNPACK
@@ -293,7 +314,9 @@ _OPERATIONS: dict[str, Callable[[XnnpackGraph, NodeProto], None]] = {
     "Sigmoid": _unary("XNNSigmoid"),
     "HardSwish": _unary("XNNHardswish"),
     "GlobalAveragePool": _average,
-    "AveragePool": _pool,
+    "AveragePool": _average_pool,
+    "MaxPool": _max_pool,
+    "Slice": _slice,
     "Concat": _concatenate,
     "Flatten": _flatten,
     "Cast": _same,

@@ -17,6 +17,17 @@ Build = Callable[[Mapping[str, Any], Constants], nn.Module | None]
 _PADDED = ("NOTSET", "VALID")
 
 
+class Channels(nn.Module):
+    """The channels from ``start`` to before ``stop``: (N, C, ...) -> (N, stop - start, ...)."""
+
+    def __init__(self, start: int, stop: int) -> None:
+        super().__init__()
+        self.start, self.stop = start, stop
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[:, self.start : self.stop]
+
+
 def layer_of(op: str, attributes: Mapping[str, Any], constants: Constants) -> nn.Module | None:
     """Return the layer that a node is, in evaluation mode; None where it is none that is known here.
 
@@ -144,6 +155,16 @@ def _hard_sigmoid(attributes: Mapping[str, Any], constants: Constants) -> nn.Mod
     return nn.Hardsigmoid() if own else None
 
 
+def _slice(attributes: Mapping[str, Any], constants: Constants) -> nn.Module | None:
+    known = [c.tolist() for c in constants if c is not None]
+    if len(known) < len(constants) or len(known) < 3:
+        return None
+    starts, stops, axes, *steps = known
+    if axes != [1] or steps not in ([], [[1]]):
+        raise ExportError(f"a Slice of the dimensions {axes} in steps of {steps} is not one of channels")
+    return Channels(starts[0], stops[0])
+
+
 def _flatten(attributes: Mapping[str, Any], constants: Constants) -> nn.Module | None:
     return nn.Flatten() if attributes.get("axis", 1) == 1 else None
 
@@ -172,6 +193,7 @@ _LAYERS: dict[str, Build] = {
     "LeakyRelu": lambda attributes, constants: nn.LeakyReLU(attributes.get("alpha", 0.01)),
     "Elu": lambda attributes, constants: nn.ELU(attributes.get("alpha", 1.0)),
     "Tanh": lambda attributes, constants: nn.Tanh(),
+    "Slice": _slice,
     "Flatten": _flatten,
     "Reshape": _reshape,
     "Dropout": lambda attributes, constants: nn.Identity(),

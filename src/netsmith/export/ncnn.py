@@ -17,7 +17,7 @@ import onnx
 from onnx import NodeProto, TensorProto, shape_inference
 
 from netsmith.errors import ExportError
-from netsmith.export.onnx_graph import OnnxGraph, attributes_of, translate
+from netsmith.export.onnx_graph import OnnxGraph, attributes_of, channels_of, translate
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Parameter = int | float | Sequence[float]
@@ -116,10 +116,15 @@ def _line(
     written = []
     for number, value in parameters.items():
         if isinstance(value, Sequence):  # an array has a key of its own, and its length first
-            written.append(f"{-23300 - number}={len(value)},{','.join(f'{v:.9e}' for v in value)}")
+            written.append(f"{-23300 - number}={len(value)},{','.join(map(_number, value))}")
         else:
-            written.append(f"{number}={value}" if isinstance(value, int) else f"{number}={value:.9e}")
+            written.append(f"{number}={_number(value)}")
     return " ".join([kind, name, str(len(inputs)), str(len(outputs)), *inputs, *outputs, *written])
+
+
+def _number(value: float) -> str:
+    """A number as ncnn reads it, which tells whole ones from others by their points."""
+    return str(value) if isinstance(value, int) else f"{value:.9e}"
 
 
 def _convolution(graph: NcnnGraph, node: NodeProto) -> None:
@@ -267,6 +272,12 @@ def _concatenate(graph: NcnnGraph, node: NodeProto) -> None:
     graph.layer("Concat", node.input, node.output[0], {0: axis - 1})
 
 
+def _slice(graph: NcnnGraph, node: NodeProto) -> None:
+    """Translate a choice of channels, the first axis of what ncnn holds of an image."""
+    taken = channels_of(graph, node, "an ncnn file")
+    graph.layer("Crop", node.input[:1], node.output[0], {9: [taken.start], 10: [taken.stop], 11: [0]})
+
+
 def _same(graph: NcnnGraph, node: NodeProto) -> None:
     graph.places[node.output[0]] = graph.place(node.input[0])
 
@@ -286,6 +297,7 @@ _OPERATIONS: dict[str, Callable[[NcnnGraph, NodeProto], None]] = {
     "MaxPool": _pool(0),
     "AveragePool": _pool(1),
     "Concat": _concatenate,
+    "Slice": _slice,
     "Flatten": _unary("Flatten"),
     "Cast": _same,
     "Identity": _same,

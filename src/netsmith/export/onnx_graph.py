@@ -55,6 +55,23 @@ class OnnxGraph:
         is_output = any(name == output.name for output in self.source.output)
         return readers[0] if len(readers) == 1 and not is_output else None
 
+    def reads_reals(self, node: NodeProto) -> bool:
+        """Whether a node computes with a constant that is not quantised."""
+        known = (self.constants[name] for name in node.input if name in self.constants)
+        return any(values.dtype == np.float32 for values in known)
+
+
+def channels_of(graph: OnnxGraph, node: NodeProto, kind: str) -> range:
+    """Return the channels that a Slice takes, in a file that is called ``kind``.
+
+    Raises :class:`ExportError` where it takes anything else.
+    """
+    known = [graph.constants[name].tolist() for name in node.input[1:] if name in graph.constants]
+    starts, stops, axes, *steps = known if len(known) + 1 == len(node.input) >= 4 else [[], [], []]
+    if axes != [1] or steps not in ([], [[1]]):
+        raise ExportError(f"a Slice that is not of channels cannot be written as {kind}")
+    return range(graph.shapes[node.input[0]][1])[starts[0] : stops[0]]
+
 
 Graph = TypeVar("Graph", bound=OnnxGraph)
 

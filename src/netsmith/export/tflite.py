@@ -15,7 +15,7 @@ import onnx
 from onnx import NodeProto, shape_inference
 
 from netsmith.errors import ExportError, MissingExtraError
-from netsmith.export.onnx_graph import Scale, attributes_of, signed, translate
+from netsmith.export.onnx_graph import Scale, attributes_of, channels_of, signed, translate
 from netsmith.export.tflite_graph import TfliteGraph
 
 _FILE_IDENTIFIER = b"TFL3"
@@ -145,22 +145,53 @@ def _average(graph: TfliteGraph, node: NodeProto) -> None:
     graph.operate("MEAN", inputs, place, graph.schema.ReducerOptionsT(keepDims=True))
 
 
-def _pool(graph: TfliteGraph, node: NodeProto) -> None:
-    """Translate the average of windows without padding, of reals: in integers it would keep its scale."""
-    attributes = attributes_of(node)
-    (height, width), (down, along) = attributes["kernel_shape"], attributes["strides"]
-    if any(attributes["pads"]):
-        raise ExportError("an average over padding cannot be written as TFLite")
+def _average_pool(graph: TfliteGraph, node: NodeProto) -> None:
+    """Translate the average of windows, of reals: XNNPACK has it of no others."""
     place = graph.tensor(node.output[0], graph.shapes[node.output[0]], np.float32)
-    options = graph.schema.Pool2DOptionsT(
-        padding=graph.schema.Padding.VALID,
-        strideH=down,
-        strideW=along,
-        filterHeight=height,
-        filterWidth=width,
-    )
-    graph.operate("AVERAGE_POOL_2D", [graph.real(node.input[0])], place, options)
+    graph.operate("AVERAGE_POOL_2D", [graph.real(node.input[0])], place, _windows(graph, node))
     graph.places[node.output[0]] = place
+
+
+def _max_pool(graph: TfliteGraph, node: NodeProto) -> None:
+    """Translate the maximum of windows; integers keep their scale in it."""
+    place, x = graph.kept(node)
+    graph.operate("MAX_POOL_2D", [x], place, _windows(graph, node))
+
+
+def _windows(graph: TfliteGraph, node: NodeProto) -> Any:
+    """The options of a pooling. Raises :class:`ExportError` on padding that TFLite does not have."""
+    attributes = {"dilations": [1, 1], "ceil_mode": 0, "count_include_pad": 0, **attributes_of(node)}
+    padding = graph.schema.Padding.VALID
+    if any(attributes["pads"]):
+        padding = graph.schema.Padding.SAME
+        if attributes["count_include_pad"]:
+            raise ExportError("an average over padding cannot be written as TFLite")
+        if not _pads_as_same(attributes, graph.shapes[node.input[0]][2:]):
+            raise ExportError(f"pooling with pads {attributes['pads']} cannot be written as TFLite")
+    if attributes["ceil_mode"] or attributes["dilations"] != [1, 1]:
+        raise ExportError("pooling with a dilation or ceil_mode cannot be written as TFLite")
+    (height, width), (down, along) = attributes["kernel_shape"], attributes["strides"]
+    return graph.schema.Pool2DOptionsT(
+        padding=padding, strideH=down, strideW=along, filterHeight=height, filterWidth=width
+    )
+
+
+def _slice(graph: TfliteGraph, node: NodeProto) -> None:
+    """Translate a choice of channels, which are last here; integers keep their scale in it."""
+    taken, rank = channels_of(graph, node, "TFLite"), len(graph.shapes[node.input[0]])
+    place, x = graph.kept(node)
+    before = [0] * (rank - 1)
+    bounds = [
+        graph.tensor(f"{node.output[0]}.{name}", (), np.int32, None, np.array(values, np.int32))
+        for name, values in (
+            ("begin", [*before, taken.start]),
+            ("end", [*before, taken.stop]),
+            ("strides", [1] * rank),
+        )
+    ]
+    whole = 2 ** (rank - 1) - 1  # a bit for each dimension that is taken whole
+    options = graph.schema.StridedSliceOptionsT(beginMask=whole, endMask=whole)
+    graph.operate("STRIDED_SLICE", [x, *bounds], place, options)  # XNNPACK's Slice has no free N
 
 
 def _concatenate(graph: TfliteGraph, node: NodeProto) -> None:
@@ -237,7 +268,9 @@ _OPERATIONS: dict[str, Callable[[TfliteGraph, NodeProto], None]] = {
     "Clip": _clip,
     "Relu": _unary("RELU"),
     "GlobalAveragePool": _average,
-    "AveragePool": _pool,
+    "AveragePool": _average_pool,
+    "MaxPool": _max_pool,
+    "Slice": _slice,
     "Concat": _concatenate,
     "Flatten": _flatten,
     "Cast": _cast,

@@ -157,7 +157,7 @@ class TfliteGraph(OnnxGraph):
             name, activation = follower.output[0], getattr(self.schema.ActivationFunctionType, kind)
             follower = self.only_reader(name)
         integers = all(self.quantized(self.places[i]) for i in node.input if i in self.places)
-        integers = integers and all(i in self.scales for i in node.input if i in self.constants)
+        integers = integers and not self.reads_reals(node)
         if integers and follower is not None and follower.op_type == "QuantizeLinear":
             scale, zero = (self.constants[i] for i in follower.input[1:3])
             place = self.tensor(name, self.shapes[name], np.int8, signed(scale, zero))
@@ -167,6 +167,15 @@ class TfliteGraph(OnnxGraph):
             place = self.tensor(name, self.shapes[name], np.float32)
         self.places[name] = self.places[node.output[0]] = place
         return place, activation, integers
+
+    def kept(self, node: NodeProto) -> tuple[int, int]:
+        """Return the tensors of the output and the input of a node that changes no number's scale.
+
+        Both are integers of the output's scale, or both reals.
+        """
+        place, _, integers = self.result(node, clips=False)
+        x = self.operand(node.input[0], integers)
+        return place, self.rescaled(x, place) if integers else x
 
     def operand(self, name: str, integers: bool) -> int:
         """Return the tensor of an input: an activation, or a constant that is added to or multiplied with."""

@@ -177,7 +177,7 @@ class XnnpackGraph(OnnxGraph):
             name, limits = follower.output[0], self.limits(follower)
             follower = self.only_reader(name)
         integers = all(self.quantized(self.places[i]) for i in node.input if i in self.places)
-        integers = integers and all(i in self.scales for i in node.input if i in self.constants)
+        integers = integers and not self.reads_reals(node)
         if integers and follower is not None and follower.op_type == "QuantizeLinear":
             scale, zero = (self.constants[i] for i in follower.input[1:3])
             place = self.value(self.shapes[name], signed(scale, zero))
@@ -187,6 +187,15 @@ class XnnpackGraph(OnnxGraph):
             place = self.value(self.shapes[name])
         self.places[name] = self.places[node.output[0]] = place
         return place, limits, integers
+
+    def kept(self, node: NodeProto) -> tuple[int, int]:
+        """Return the values of the output and the input of a node that changes no number's scale.
+
+        Both are integers of the output's scale, or both reals.
+        """
+        place, _, integers = self.result(node, clips=False)
+        x = self.operand(node.input[0], integers)
+        return place, self.rescaled(x, place) if integers else x
 
     def operand(self, name: str, integers: bool) -> int:
         """Return the value of an input: an activation, or a constant that is added to or multiplied with."""
