@@ -24,6 +24,7 @@ from netsmith.nn.network import Network
 from netsmith.nn.preprocess import Normalize
 from netsmith.spaces.dense import dense
 from netsmith.spaces.mbconv import mbconv
+from tests.export.test_formats import Parts, grown
 
 
 def difference(module: nn.Module, shape: tuple[int, int, int], pixels: bool = False) -> float:
@@ -94,6 +95,16 @@ def test_other_operations_are_equal() -> None:
     module = Odd()
     module(torch.rand(1, 4, 12, 12))
     assert difference(module, (4, 12, 12)) < 1e-5
+
+
+def test_grown_networks_are_equal_and_are_written_again_as_they_were(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for module, shape in ((grown(), (1, 10, 9)), (Parts(), (3, 6, 5))):
+        assert difference(module, shape) < 1e-5
+        first = OnnxModule(write_onnx(module, shape))
+        assert difference(first, shape) < 1e-6
+    assert not caplog.records
 
 
 def test_what_is_read_has_layers_with_the_names_and_weights_of_what_was_written() -> None:
@@ -194,6 +205,14 @@ def claiming(dims: tuple[int, ...]) -> onnx.TensorProto:
         (made(helper.make_node("Relu", ["x"], ["z"])), "nothing gives the output 'y'"),
         (made(helper.make_node("Relu", ["x"], [])), "nothing gives the output 'y'"),
         (made(helper.make_node("MaxPool", ["x"], ["y"])), "MaxPool 'y' cannot be read"),
+        (
+            made(
+                helper.make_node("Slice", ["x", "one", "two", "two"], ["y"]),
+                constants=[constant("one", [1], np.int64), constant("two", [2], np.int64)],
+            ),
+            r"a Slice of the dimensions \[2\]",
+        ),
+        (made(helper.make_node("Slice", ["x", "x", "x", "x"], ["y"])), "operation 'Slice'"),
         (made(helper.make_node("Reshape", ["x", "x"], ["y"])), "one row of each image"),
         (
             made(helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[2, 2], auto_pad="SAME_UPPER")),

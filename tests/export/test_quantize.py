@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
+
 import numpy as np
 import onnx
 import pytest
 import torch
+from onnx.numpy_helper import to_array
 from torch import nn
 
 from netsmith.devices.device import parse
@@ -16,6 +20,7 @@ from netsmith.export.onnx import read_metadata, write_onnx
 from netsmith.nn.network import Network
 from netsmith.nn.preprocess import Normalize
 from netsmith.plan import Block, Plan
+from tests.export.test_formats import grown
 
 pytest.importorskip("onnxruntime")
 
@@ -122,11 +127,36 @@ def test_no_images_are_an_error_that_says_so() -> None:
         write_onnx(nn.ReLU(), (1, 4, 4), precision="int8", calibration=np.zeros((0, 1, 4, 4), np.float32))
 
 
-@pytest.mark.parametrize("floating", [[], ["1.blocks.1.depthwise", "1.blocks.2.classifier"]])
-def test_a_file_is_read_back_as_a_module_that_rounds_where_it_does(floating: list[str]) -> None:
+def test_parts_of_a_split_and_maxima_keep_the_scale_of_what_they_are_of() -> None:
+    model = onnx.load_model_from_string(write_onnx(grown(), (1, 8, 8), precision="int8"))
+    nodes, constants = model.graph.node, {t.name: to_array(t) for t in model.graph.initializer}
+    made = {output: node for node in nodes for output in node.output}
+    readers = {x: node for node in nodes for x in node.input}
+    kept = [node for node in nodes if node.op_type in ("Slice", "MaxPool", "AveragePool")]
+    assert Counter(node.op_type for node in kept) == {"Slice": 8, "MaxPool": 2, "AveragePool": 1}
+    for node in kept:
+        levels = [
+            [constants[x] for x in each.input[1:]] for each in (made[node.input[0]], readers[node.output[0]])
+        ]
+        assert levels[0] == levels[1]
+
+
+@pytest.mark.parametrize(
+    ("network", "floating"),
+    [
+        (lambda: Network(PLAN), []),
+        (lambda: Network(PLAN), ["1.blocks.1.depthwise", "1.blocks.2.classifier"]),
+        (grown, []),
+        (grown, ["1.5.body.paths.0.edge.0", "1.9"]),
+    ],
+    ids=["MBConv", "MBConv of both precisions", "grown", "grown of both precisions"],
+)
+def test_a_file_is_read_back_as_a_module_that_rounds_where_it_does(
+    network: Callable[[], nn.Module], floating: list[str]
+) -> None:
     """To two steps of the output, whose range has 255: the runtime may round a tie the other way."""
     torch.manual_seed(0)
-    module = nn.Sequential(Normalize((0.5,), (0.25,)), Network(PLAN)).eval()
+    module = nn.Sequential(Normalize((0.5,), (0.25,)), network()).eval()
     pixels = np.random.default_rng(0).integers(0, 256, (40, 1, 8, 8), dtype=np.uint8)
     model = write_onnx(
         module, (1, 8, 8), input_type="uint8", precision="int8", calibration=pixels, floating=floating
