@@ -3,9 +3,9 @@
 Networks like VGG, ResNet and MobileNet are trained on Fashion-MNIST and on CIFAR-10's JPEGs. Under a limit of
 multiply-adds their channels go by an equal share everywhere; globally by magnitude; by a knapsack over Taylor
 scores; by AMC's agent, or the best of as many draws at random, both judged on validation images before any
-fine-tuning; the agent begins with what the simpler ways found. Each is fine-tuned alike, longer where only a
-quarter stays, and there the base is shown trained on as long, too. A narrower network of the same kind (the
-width multiplier) is trained as the base was, and then as the others. Test images choose nothing.
+fine-tuning; the agent begins with what the simpler ways found. Each is fine-tuned alike; where only a quarter
+stays the base is shown trained on as long, too. A narrower network of the same kind (the width multiplier) is
+trained as the base was, and then as the others. Test images choose nothing.
 
     python benchmarks/channel_pruning.py --data ../shared/data --json channel_pruning.json
 """
@@ -53,12 +53,7 @@ class Effort(NamedTuple):
     images: int
     epochs: int
     tuning: int
-    long_tuning: int
     episodes: int
-
-    def tuning_at(self, share: float) -> int:
-        """Epochs of fine-tuning a network of which such a share stays."""
-        return self.tuning if share >= 0.5 else self.long_tuning
 
 
 class Images:
@@ -95,7 +90,6 @@ def compared(
     make = partial(NETWORKS[name], images.shape[0], images.classes)
     base = base_of(name, images, effort.epochs, seed)
     job = _Job(base, images, share, effort, seed)
-    tuning = effort.tuning_at(share)
     record: Record = {"base": evaluate(base, images.test).accuracy, "macs": count(base, images.shape).macs}
     for way in ways:
         if way == "width multiplier":
@@ -104,12 +98,12 @@ def compared(
             network = job.cut(job.widths(way))
             recalibrate(network, images.plain, CALIBRATION_BATCHES)
         record[f"{way}, before"] = evaluate(network, images.test).accuracy
-        fitted(network, images, tuning, seed)
+        fitted(network, images, effort.tuning, seed)
         record[way] = evaluate(network, images.test).accuracy
         record[f"{way}, macs"] = count(network, images.shape).macs
     if share < 0.5:
         base = copy.deepcopy(base)
-        fitted(base, images, tuning, seed)
+        fitted(base, images, effort.tuning, seed)
         record["base, trained on"] = evaluate(base, images.test).accuracy
     return record
 
@@ -207,8 +201,7 @@ def main() -> None:
     arguments.add_argument("--sets", nargs="+", choices=SETS, default=SETS, help="of images")
     arguments.add_argument("--images", type=int, default=8000)
     arguments.add_argument("--epochs", type=int, default=8, help="of a base's training")
-    arguments.add_argument("--tuning", type=int, default=2, help="epochs of fine-tuning")
-    arguments.add_argument("--long-tuning", type=int, default=8, help="epochs where a quarter stays")
+    arguments.add_argument("--tuning", type=int, default=8, help="epochs of fine-tuning")
     arguments.add_argument("--episodes", type=int, default=80)
     arguments.add_argument("--seeds", type=int, default=3)
     options = arguments.parse_args()
@@ -216,7 +209,7 @@ def main() -> None:
         print(f"skipped: {options.data} holds no fashion_mnist and cifar10_jpg")
         return
     keep_memory()
-    effort = Effort(options.images, options.epochs, options.tuning, options.long_tuning, options.episodes)
+    effort = Effort(options.images, options.epochs, options.tuning, options.episodes)
     records = Records(options.records)
     found: dict[tuple[str, str, float, tuple[str, ...]], list[Record]] = {}
     for name in options.sets:
