@@ -55,7 +55,7 @@ def test_it_keeps_the_contract_and_what_it_is_allowed() -> None:
 
 
 def test_it_learns_what_was_planted_and_is_ahead_of_random_trees() -> None:
-    trials = 200
+    trials = 120
     learned = best_of(controller(0, rate=0.015), trials)
     rng = Random(0)
     at_random = [error(SPACE.sample(rng)) for _ in range(trials)]

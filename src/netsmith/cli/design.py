@@ -141,7 +141,9 @@ def design(
     folder = values.pop("out", out)
     if not isinstance(folder, str | Path | None):
         raise SettingsError(f"out is the folder of the design, as text; got {folder!r:.100}")
-    values, module = from_base(given_once(values, given))
+    values, module = given_once(values, given), None
+    if "base" in given:  # what only a file names is not run
+        values, module = from_base(values)
     asked = merge(values, {})
     path = Path(folder) if folder is not None else asked[0].default_folder()
 

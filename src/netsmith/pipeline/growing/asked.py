@@ -20,14 +20,13 @@ def from_base(values: Mapping[str, Any]) -> tuple[dict[str, Any], nn.Module | No
     """Return the settings of a design with what follows from its ``base``, and the user's own network.
 
     A finished design lends what is not asked for otherwise: images and how they are split, and the device.
-    Python of the user's own runs here, and nothing else of it does. Raises
+    Python of the user's own runs here: ``base`` must come from the user, and not from a file. Raises
     :class:`netsmith.errors.NetsmithError` where there is no such network.
     """
-    asked = dict(values)
-    name, weights = asked.get("base"), asked.get("base_weights")
-    if not isinstance(name, str) or name in STARTS:
+    asked = {"strategy": GROWN[1], **values}
+    name, weights = asked["base"], asked.get("base_weights")
+    if name in STARTS:
         return asked, None
-    asked.setdefault("strategy", GROWN[1])
     if is_own(name):
         module, found = named_network(name, None if weights is None else Path(weights))
         settings = {"mean": 0.0, "std": 1.0, **found, **asked}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
@@ -14,7 +15,7 @@ from netsmith.arch import Arch
 from netsmith.errors import TransformError
 from netsmith.nn.count import Counts
 from netsmith.pipeline.base import Base
-from netsmith.pipeline.finish import counts_of
+from netsmith.pipeline.finish import counts_of, training_recipe
 from netsmith.pipeline.work import SEARCH_BATCH, Work
 from netsmith.spaces.tree import TreeSpace
 from netsmith.train import Recipe
@@ -26,6 +27,8 @@ LEAST_CHANNELS = 8  # so that a tree of the greatest depth can halve them at eve
 # Of the release: batches for statistics, images that outputs are matched on, and the learning rate of a child
 # over that of a training from scratch.
 SETTLING_BATCHES, REPAIR_IMAGES, RATE = 10, 1000, 0.35
+# Of the epochs of a final training, the most that a child's has; published were 20 of 300.
+LENGTH = 0.15
 REPAIR_EPOCHS = {"quick": 5, "standard": 10, "thorough": 30}
 
 
@@ -80,8 +83,11 @@ class Growth:
         return module.eval()
 
     def suited(self, recipe: Recipe) -> Recipe:
-        """Return the recipe of a child: at a lower learning rate, for it has learned already."""
-        return replace(recipe, lr=RATE * recipe.lr)
+        """Return the recipe of a child: at a lower learning rate and for less, for it has learned already."""
+        final = training_recipe(self.work, self.base.module).epochs
+        epochs = min(recipe.epochs, math.ceil(final * LENGTH))
+        warmup = min(recipe.warmup_epochs, epochs / 10)
+        return replace(recipe, lr=RATE * recipe.lr, epochs=epochs, warmup_epochs=warmup)
 
     def words(self, arch: Arch) -> str:
         """Tell the tree."""
