@@ -63,15 +63,15 @@ def test_logits_that_pooling_changed_are_learned_again() -> None:
     made = grown(base, POOLED)
     settle(made, batches())
     before = copy.deepcopy(made.state_dict())
-    found = repair(made, base, lambda: batches(), epochs=8)
+    found = repair(made, base, batches(), epochs=8)
     assert 0 < found.after < 0.3 * found.before
     made.load_state_dict(before)
-    same = repair(made, base, lambda: batches(), epochs=8)
+    same = repair(made, base, batches(), epochs=8)
     assert same == found
-    assert repair(made, base, lambda: batches(), epochs=0) == (found.after, found.after)
+    assert repair(made, base, batches(), epochs=0) == (found.after, found.after)
 
 
 def test_what_was_kept_exactly_needs_no_repair() -> None:
     base = network(6)
     made = grown(base, EXACT)
-    assert repair(made, base, lambda: batches(), epochs=0).before < 1e-10
+    assert repair(made, base, batches(), epochs=0).before < 1e-10

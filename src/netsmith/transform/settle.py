@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,8 +14,6 @@ from netsmith.nn.moments import Moments, passes_on
 
 # Of the release: matching the logits of the network that was begun with.
 RATE, EPOCHS = 0.02, 30
-Batches = Callable[[], Iterable[torch.Tensor]]
-"""Batches of images (N, C, H, W), as often as called; of the training part."""
 
 
 class Repair(NamedTuple):
@@ -51,29 +49,34 @@ def settle(module: nn.Module, batches: Iterable[torch.Tensor]) -> None:
 
 
 def repair(
-    module: nn.Module, base: nn.Module, batches: Batches, *, epochs: int = EPOCHS, rate: float = RATE
+    module: nn.Module,
+    base: nn.Module,
+    batches: Iterable[torch.Tensor],
+    *,
+    epochs: int = EPOCHS,
+    rate: float = RATE,
 ) -> Repair:
     """Train ``module``, in place, to give the logits of ``base``, where moves could not keep them.
 
-    Mean squared error, SGD with momentum 0.9 at ``rate``, brought down along a half cosine. The best of all
-    epochs is kept, which may be none.
+    On images (N, C, H, W) of the training part, all held in memory. Mean squared error, SGD with momentum 0.9
+    at ``rate``, brought down along a half cosine. The best of all epochs is kept, which may be none.
     """
     base.eval()
-    best = first = _difference(module, base, batches)
+    with torch.no_grad():
+        pairs = [(x, base(x)) for x in batches]
+    best = first = _difference(module, pairs)
     state = copy.deepcopy(module.state_dict())
     optimizer = torch.optim.SGD(module.parameters(), rate, momentum=0.9, nesterov=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, epochs))
     for _ in range(epochs):
         module.train()
-        for x in batches():
-            with torch.no_grad():
-                expected = base(x)
+        for x, expected in pairs:
             optimizer.zero_grad(set_to_none=True)
             loss = F.mse_loss(module(x), expected)
             torch.autograd.backward(loss)
             optimizer.step()
         schedule.step()
-        now = _difference(module, base, batches)
+        now = _difference(module, pairs)
         if now < best:
             best, state = now, copy.deepcopy(module.state_dict())
     module.load_state_dict(state)
@@ -81,11 +84,8 @@ def repair(
     return Repair(first, best)
 
 
-def _difference(module: nn.Module, base: nn.Module, batches: Batches) -> float:
+def _difference(module: nn.Module, pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> float:
     module.eval()
-    total = count = 0.0
     with torch.no_grad():
-        for x in batches():
-            total += float(F.mse_loss(module(x), base(x))) * len(x)
-            count += len(x)
-    return total / max(count, 1.0)
+        total = sum(float(F.mse_loss(module(x), expected)) * len(x) for x, expected in pairs)
+    return total / max(sum(len(x) for x, _ in pairs), 1)

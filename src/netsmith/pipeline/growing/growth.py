@@ -29,7 +29,7 @@ LEAST_CHANNELS = 8  # so that a tree of the greatest depth can halve them at eve
 SETTLING_BATCHES, REPAIR_IMAGES, RATE = 10, 1000, 0.35
 # Of the epochs of a final training, the most that a child's has; published were 20 of 300.
 LENGTH = 0.15
-REPAIR_EPOCHS = {"quick": 5, "standard": 10, "thorough": 30}
+REPAIR_EPOCHS = {"quick": 3, "standard": 10, "thorough": 30}
 
 
 class Growth:
@@ -78,7 +78,7 @@ class Growth:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 epochs = REPAIR_EPOCHS[self.work.settings.budget]
-                found = repair(module, self.base.module, lambda: self._images(REPAIR_IMAGES), epochs=epochs)
+                found = repair(module, self.base.module, self._images(REPAIR_IMAGES), epochs=epochs)
             self.work.once("repaired", found._asdict, digest=arch.digest)
         return module.eval()
 

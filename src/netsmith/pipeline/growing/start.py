@@ -10,6 +10,7 @@ from netsmith.errors import BudgetError
 from netsmith.nn.starts import WIDTHS, Start
 from netsmith.pipeline.base import Base, base_of, digest_of, noted
 from netsmith.pipeline.finish import counts_of, train_network, training_recipe
+from netsmith.pipeline.growing.growth import growing_sites
 from netsmith.pipeline.parts import SHARE
 from netsmith.pipeline.searching.short_training import measured
 from netsmith.pipeline.way import STARTS
@@ -52,20 +53,22 @@ def begun_with(work: Work) -> Base:
 
 def _fit_width(work: Work, name: str) -> float:
     """The greatest width at which a start takes ``ROOM`` of what a design may use up."""
-    chosen, shares = WIDTHS[0], list[float]()
+    shares: dict[float, float] = {}
     for width in WIDTHS:
         network = Start(name, width, work.splits.input_shape, work.splits.classes).network()
+        if not growing_sites(network)[0]:
+            continue
         macs = counts_of(work, network).macs
-        if width != WIDTHS[0] and macs > ROOM * work.aims.get("macs", macs / ROOM):
+        if shares and macs > ROOM * work.aims.get("macs", macs / ROOM):
             break
         figures = measured(work, network)["figures"]
-        shares.append(max(figures[name] / aim for name, aim in work.aims.items() if name in figures))
-        if shares[-1] > ROOM:
+        shares[width] = max(figures[name] / aim for name, aim in work.aims.items() if name in figures)
+        if shares[width] > ROOM:
             break
-        chosen = width
-    if shares[0] > 1:
+    least = min(shares)
+    if shares[least] > 1:
         raise BudgetError(
-            f"the narrowest {name} takes {shares[0]:.3g} times what the limits allow for, before it grows; "
-            "allow for more, or begin with another network"
+            f"the narrowest {name} that can grow takes {shares[least]:.3g} times what the limits allow for, "
+            "before it grows; allow for more, or begin with another network"
         )
-    return chosen
+    return max((width for width, share in shares.items() if share <= ROOM), default=least)
