@@ -20,7 +20,7 @@ from harness import Figure, data_parser, part_of, publish
 
 from netsmith.pipeline.answer import Design
 from netsmith.pipeline.conclude import answer_of, write_answer
-from netsmith.pipeline.finish import finish, training_recipe
+from netsmith.pipeline.finish import finish, report_figures, training_recipe
 from netsmith.pipeline.folder import DesignFolder
 from netsmith.pipeline.progress import Silent
 from netsmith.pipeline.settings import Settings
@@ -112,7 +112,8 @@ def trained(folder: Path, name: str, data: Path, device: str, epochs: int) -> Pa
             latency = work.bench.time_files({name: network.model})[name]
             *stem, head = plan.blocks
             space = ChainSpace(name, tuple(stem[:1]), tuple((block,) for block in stem[1:]), (head,))
-            result = answer_of(work, space, 1.0, network, latency, None, work.budget)
+            figures = report_figures(work, network, latency, None)
+            result = answer_of(work, space, 1.0, figures, latency.wide, work.budget)
             write_answer(work, space, None, network, result)
             work.journal.write("result", digest="")
     Design.load(folder)

@@ -18,6 +18,7 @@ from netsmith.journal import read
 from netsmith.pipeline.answer import Design
 from netsmith.pipeline.compression import compressed
 from netsmith.pipeline.compression.compressed import compression
+from netsmith.pipeline.compression.pruning import Pruning
 from netsmith.pipeline.design import run
 from netsmith.pipeline.pick import pick
 from netsmith.pipeline.settings import Settings, read_toml
@@ -75,8 +76,9 @@ def test_each_arch_is_judged_and_measured_once(smaller: Design) -> None:
         assert len(digests) == len(set(digests)) > 0
     trials = [e for e in events if e["event"] == "trial" and e["stage"] == "derive"]
     assert 0 < len(trials) <= EPISODES
-    best = min(trials, key=lambda e: e["trial"]["figures"]["error"])
-    assert smaller.arch.digest == best["digest"]
+    least = min(e["trial"]["figures"]["error"] for e in trials)
+    best = {e["digest"] for e in trials if e["trial"]["figures"]["error"] == least}
+    assert smaller.arch.digest in best
 
 
 def test_the_command_that_repeats_it_is_in_the_result(smaller: Design, base: Design) -> None:
@@ -113,6 +115,16 @@ def test_other_ways_keep_a_limit_of_latency(strategy: str, base: Design, tmp_pat
         if "latency_ms" in f
     )
     assert design.result["macs"] < base.result["macs"]
+
+
+def test_what_was_predicted_too_slow_is_looked_for_again(
+    base: Design, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predicted = Pruning.predicted_ms
+    monkeypatch.setattr(Pruning, "predicted_ms", lambda self, widths: 1.1 * predicted(self, widths))
+    limit = 0.95 * base.latency_ms
+    design = compress(base, tmp_path / "again", latency=limit, strategy="knapsack")
+    assert 0.93 * limit < design.latency_ms <= limit
 
 
 def test_what_is_left_learns_from_the_base_where_asked_to(base: Design, tmp_path: Path) -> None:

@@ -34,6 +34,8 @@ OF_OWN = ("mean", "std", "base_weights")  # what only networks of the user's own
 OF_THE_DEVICE = ("latency", "memory", "size")  # limits that say nothing on another
 EPISODES = {"quick": 60, "standard": 200, "thorough": 800}
 MEASURED, ROUNDS = 5, 4
+# What is aimed at of a limit, and what must be used of it for the search to end.
+AIM, SNUG = 0.99, 0.95
 # Ways that need no judge: each names one network.
 DIRECT: dict[str, Callable[[Pruning, float], Widths]] = {
     "uniform": lambda pruning, limit: uniform(pruning.choices, pruning.cost, limit),
@@ -111,26 +113,38 @@ def compressed_design(work: Work) -> None:
 def _choose(pruning: Pruning) -> tuple[list[Trial], list[Trial]]:
     """Return the measured trials that keep the budget, the most accurate first, and all that were measured.
 
-    Where none keeps it, what is aimed at goes down by as much as the closest missed.
+    Of equals the one comes first that uses the most: it has more to learn with. Where none keeps the budget,
+    or all leave much of a limit of latency, that was predicted wrongly: what is aimed at goes down by as much
+    as the closest missed, or up by what was left.
     """
-    limit = 1.0
+    limit, used = 1.0, pruning.work.budget.used
+    found: dict[Arch, Trial] = {}
     measured: dict[Arch, Trial] = {}
     for number in range(ROUNDS):
-        pruning.work.progress.stage("Choosing channels" + (", tighter" if number else ""))
+        pruning.work.progress.stage("Choosing channels" + (", again" if number else ""))
         try:
             archs = _asked(pruning, limit, number)
         except BudgetError:
             if not number:
                 raise
             break
-        judged = sorted((_judged(pruning, arch) for arch in archs), key=lambda t: t.figures["error"])
+        judged = sorted((_judged(pruning, arch) for arch in archs), key=_error)
         trials = [_measured(pruning, trial) for trial in judged[:MEASURED]]
         measured |= {trial.arch: trial for trial in trials}
-        kept = [trial for trial in trials if trial.valid]
-        if kept:
-            return kept, list(measured.values())
-        limit *= 0.99 / max(1.0, min(pruning.work.budget.used(t.figures) for t in trials))
-    return [], list(measured.values())
+        kept = {trial.arch: trial for trial in trials if trial.valid}
+        if found and not kept:
+            break
+        found |= kept
+        most = max((used(trial.figures) for trial in kept.values()), default=0.0)
+        if kept and (most >= SNUG or "latency_ms" not in pruning.limits):
+            break
+        limit *= AIM / (most if kept else max(1.0, min(used(trial.figures) for trial in trials)))
+    ranked = sorted(found.values(), key=lambda trial: (_error(trial), -used(trial.figures)))
+    return ranked, list(measured.values())
+
+
+def _error(trial: Trial) -> float:
+    return trial.figures["error"]
 
 
 def _asked(pruning: Pruning, limit: float, number: int) -> list[Arch]:
