@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 import netsmith
+from netsmith.arch import Arch
 from netsmith.budget import Budget
 from netsmith.errors import BudgetError, FolderError, SettingsError, TransformError
 from netsmith.journal import read
@@ -81,12 +82,18 @@ def test_paths_grow_within_the_limits_and_stand_beside_the_base(larger: Design, 
     assert larger.module(pixels).shape == (2, 4)
 
 
+def trial_of(events: list[dict[str, Any]], digest: str) -> Any:
+    return next(e["trial"]["arch"] for e in events if e["event"] == "trial" and e["digest"] == digest)
+
+
 def test_each_tree_is_measured_and_trained_once(larger: Design) -> None:
     events = list(read(larger.folder / "journal"))
     for name in ("known", "trained"):
         keys = [e["network"] for e in events if e["event"] == name]
         assert len(keys) == len(set(keys)) > 0
-    assert sum(e["event"] == "trial" for e in events) <= TRIALS
+    digests = [e["digest"] for e in events if e["event"] == "trial"]
+    assert len(digests) <= TRIALS + 1
+    assert not any(Arch.from_dict(trial_of(events, digests[-1])).choices), "the last is the base as it is"
     for repaired in (e for e in events if e["event"] == "repaired"):
         assert repaired["after"] <= repaired["before"]
 

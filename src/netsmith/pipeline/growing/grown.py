@@ -13,7 +13,7 @@ from netsmith.pipeline.deliver import train_best
 from netsmith.pipeline.finish import Finished, finish, training_recipe
 from netsmith.pipeline.growing.growth import Growth
 from netsmith.pipeline.growing.start import begun_with
-from netsmith.pipeline.searching.short_training import TrainedJudge, best_first, judged_trials
+from netsmith.pipeline.searching.short_training import TrainedJudge, judged_trials
 from netsmith.pipeline.tabled import TableDevice
 from netsmith.pipeline.work import Work
 
@@ -33,8 +33,10 @@ def grown_design(work: Work) -> None:
     judge = TrainedJudge(work, growth)
     _check_room(judge, growth)
     work.progress.stage("Searching")
-    trials = judged_trials(judge)
-    best, reasons = train_best(work, best_first(work, trials), trials, lambda arch: None, growth.begun)
+    trials = judged_trials(judge, beside=[growth.alone])
+    # Of equals the one that has the most to learn with: the base as it is wins where it alone is best.
+    ranked = sorted((t for t in trials if t.valid), key=lambda t: (t.figures["error"], -t.figures["params"]))
+    best, reasons = train_best(work, ranked, trials, lambda arch: None, growth.begun)
     assert best.arch is not None
     best = replace(best, described=growth.described(best.arch))
     work.progress.stage("Measuring everything")

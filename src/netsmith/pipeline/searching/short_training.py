@@ -7,7 +7,7 @@ needs none: counts, and what its file, with untrained weights, takes on the devi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
 from typing import Any, Protocol
@@ -163,8 +163,11 @@ def _timed(work: Work, model: bytes) -> Latency:
     return work.bench.time_files({"it": model}, width=0.03, limit_s=1.0)["it"]
 
 
-def judged_trials(judge: TrainedJudge) -> list[Trial]:
-    """Return every trial that the settings' strategy asked for, in their order; none is judged twice."""
+def judged_trials(judge: TrainedJudge, beside: Sequence[Arch] = ()) -> list[Trial]:
+    """Return every trial that the settings' strategy asked for, in their order; none is judged twice.
+
+    Those of the archs ``beside`` follow, which no strategy is told of.
+    """
     work, candidates = judge.work, judge.candidates
     asked = work.settings
     hunt = Hunt(
@@ -189,13 +192,11 @@ def judged_trials(judge: TrainedJudge) -> list[Trial]:
         work.progress.update(count, hunt.trials, trial.reason if error is None else _said(trial))
 
     store = work.store(hunt.objectives, candidates.space)
-    return run_strategy(asked.way.strategy, hunt, judged, store, asked.workers, on_trial, judge.samples)
-
-
-def best_first(work: Work, trials: list[Trial]) -> list[Trial]:
-    """Return the trials that keep the budget, the most accurate first, of equals the fastest."""
-    names = (*work.settings.figures, "latency_ms")
-    return sorted((t for t in trials if t.valid), key=lambda t: [t.figures[name] for name in names])
+    trials = run_strategy(asked.way.strategy, hunt, judged, store, asked.workers, on_trial, judge.samples)
+    others = [judged(arch) for arch in beside if arch not in {trial.arch for trial in trials}]
+    for trial in others:
+        on_trial(hunt.trials, trial)
+    return [*trials, *others]
 
 
 def _journalled(judge: TrainedJudge) -> tuple[Callable[[Arch], Trial], dict[Arch, float]]:

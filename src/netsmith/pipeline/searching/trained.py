@@ -22,7 +22,7 @@ from netsmith.pipeline.conclude import conclude
 from netsmith.pipeline.deliver import train_best
 from netsmith.pipeline.finish import training_recipe
 from netsmith.pipeline.searching.reach import WIDTHS, figures
-from netsmith.pipeline.searching.short_training import DRAWN, TrainedJudge, best_first, judged_trials
+from netsmith.pipeline.searching.short_training import DRAWN, TrainedJudge, judged_trials
 from netsmith.pipeline.tabled import TableDevice
 from netsmith.pipeline.work import Work
 from netsmith.spaces.dense import DenseSpace
@@ -85,7 +85,9 @@ def trained_design(work: Work) -> None:
     work.set_threads(space.plan(space.sample(Random(0))))
     work.progress.stage("Searching")
     trials = judged_trials(TrainedJudge(work, Planned(space, work.settings.seed)))
-    best, reasons = train_best(work, best_first(work, trials), trials, space.plan, lambda arch: None)
+    names = (*work.settings.figures, "latency_ms")  # of equal errors, what is less of the others
+    valid = sorted((t for t in trials if t.valid), key=lambda t: [t.figures[name] for name in names])
+    best, reasons = train_best(work, valid, trials, space.plan, lambda arch: None)
     recipe = training_recipe(work, best.plan or best.module)
     networks = [best, *mobilenets(work, recipe)]
     if work.settings.way.space == "dense":
