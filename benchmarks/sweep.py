@@ -5,7 +5,7 @@ folder, and swept by `netsmith sweep`'s own code: weight pruning, patterns n:m a
 strengths, in float32 and int8, every network trained on for as many epochs. Beside the runtimes stands
 PyTorch on compressed sparse rows, the one that leaves zeros out. The figures are each network's gains, under
 the same conditions otherwise, and whether the published finding (Turner et al. 2018) holds. Designs and
-sweeps go on where they were; every point is in `sweep.json` of each folder, with a page.
+sweeps go on where they were; every point is in `sweep.json` of each folder, with a page, and in the records.
 
     python benchmarks/sweep.py --data ../shared/data/fashion_mnist --json sweep.json
 """
@@ -13,10 +13,11 @@ sweeps go on where they were; every point is in `sweep.json` of each folder, wit
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness import Figure, data_parser, part_of, publish
+from harness import Figure, Record, Records, data_parser, part_of, publish
 
 from netsmith.pipeline.answer import Design
 from netsmith.pipeline.conclude import answer_of, write_answer
@@ -84,6 +85,7 @@ def main() -> None:
     arguments.add_argument("--images", type=int, default=12000)
     arguments.add_argument("--epochs", type=int, default=10, help="of the networks to begin with")
     arguments.add_argument("--tuning", type=int, default=5, help="epochs of each network of a sweep")
+    arguments.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     options = arguments.parse_args()
     if not options.data.exists():
         print(f"skipped: {options.data} is not there; give the folder of Fashion-MNIST's IDX files")
@@ -91,11 +93,13 @@ def main() -> None:
     data = part_of(options.data, options.images, options.work / f"part-{options.images}.npz")
     devices = options.devices.split(",")
     grid = Grid.read(devices, threads=options.threads, kinds=options.kinds, strengths=options.strengths)
-    sweeps = {}
-    for name in NETWORKS:
+    records = Records(options.records)
+
+    def swept(name: str) -> Record:
         base = trained(options.work / name, name, data, devices[0], options.epochs)
-        sweeps[name] = run_sweep(base, grid, options.work / f"{name}-sweep", epochs=options.tuning)
-        print(name, *sweeps[name]["finding"]["text"], sep="\n", flush=True)
+        return run_sweep(base, grid, options.work / f"{name}-sweep", epochs=options.tuning)
+
+    sweeps = {name: records.once(name, partial(swept, name)) for name in options.networks}
     publish([figure for name, found in sweeps.items() for figure in figures_of(name, found)], options.json)
 
 

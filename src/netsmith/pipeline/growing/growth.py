@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
@@ -17,7 +18,7 @@ from netsmith.nn.count import Counts
 from netsmith.pipeline.base import Base
 from netsmith.pipeline.finish import counts_of, training_recipe
 from netsmith.pipeline.work import SEARCH_BATCH, Work
-from netsmith.spaces.tree import TreeSpace
+from netsmith.spaces.tree import EDGES, LAYER, Node, TreeSpace
 from netsmith.train import Recipe
 from netsmith.transform.moves import break_symmetry
 from netsmith.transform.settle import repair, settle
@@ -93,6 +94,12 @@ class Growth:
         """Tell the tree."""
         return str(self.space.tree(arch) or "the base")
 
+    def features(self, arch: Arch) -> list[float]:
+        """How often the tree has each operation and each way to put together."""
+        tree = self.space.tree(arch)
+        found = Counter(_parts(tree) if tree is not None else [LAYER])
+        return [float(found[name]) for name in (LAYER, *EDGES, "add", "concat")]
+
     def described(self, arch: Arch) -> dict[str, Any]:
         """Return what rebuilds the grown network, and what the report draws; of own modules not the base."""
         node = self.space.tree(arch)
@@ -109,6 +116,14 @@ class Growth:
     def _images(self, limit: int) -> Iterator[torch.Tensor]:
         loader = self.work.loader(self.work.splits.train, SEARCH_BATCH, salt=8, limit=limit)
         return (x for x, _ in loader.epoch(0))
+
+
+def _parts(node: Node) -> Iterator[str]:
+    yield node.merge
+    for branch in node.branches:
+        yield branch.edge
+        if branch.node is not None:
+            yield from _parts(branch.node)
 
 
 def growing_sites(module: nn.Module) -> tuple[tuple[Site, ...], dict[str, str]]:

@@ -19,6 +19,7 @@ from netsmith.devices.measure import Latency
 from netsmith.errors import TrainingError
 from netsmith.nn.count import Counts
 from netsmith.pipeline.finish import counts_of, deployable
+from netsmith.pipeline.searching.forecast import Forecast
 from netsmith.pipeline.searching.reach import activation_bytes
 from netsmith.pipeline.searching.strategy import Hunt, run_strategy
 from netsmith.pipeline.work import Work
@@ -29,8 +30,10 @@ from netsmith.trial import Trial
 TRAININGS = {"quick": 24, "standard": 64, "thorough": 256}
 # Of the multiply-adds that a final training may take, what the training of one trial may.
 SHARE = {"quick": 1 / 24, "standard": 1 / 32, "thorough": 1 / 64}
-DRAWN = 8
-FAR = 1.2  # times a limit of latency: over it nothing is timed with care
+# How many archs are looked at for one that keeps the budget, and drawn where most of them are hopeless.
+DRAWN, MOST_DRAWN = 8, 400
+# Times a limit of latency: what should take more is not made at all, what takes more not timed with care.
+HOPELESS, FAR = 1.4, 1.2
 
 
 class Candidates(Protocol):
@@ -58,17 +61,22 @@ class Candidates(Protocol):
     def words(self, arch: Arch) -> str:
         """Tell an arch in words; empty where the report draws it."""
 
+    def features(self, arch: Arch) -> Sequence[float]:
+        """Return what latency is about a sum over, found in no time; nothing where there is no such."""
+
 
 class TrainedJudge:
     """Judges archs by what is known without training, and by their error after a short one."""
 
     def __init__(self, work: Work, candidates: Candidates) -> None:
         self.work, self.candidates = work, candidates
+        self._forecast = Forecast()
 
     def known(self, arch: Arch) -> dict[str, float]:
         """Return the counts of an arch and its measured latency; it is measured once."""
         key = self.candidates.key(arch)
         found = self.work.once("known", partial(self._measured, arch), network=key)
+        self._forecast.add(self.candidates.features(arch), found["figures"]["latency_ms"])
         return dict(found["figures"])
 
     def samples(self, arch: Arch) -> dict[str, list[float]]:
@@ -77,6 +85,8 @@ class TrainedJudge:
 
     def allowed(self, arch: Arch) -> bool:
         """Whether an arch keeps every limit that is known without training; what breaks some is not timed."""
+        if self._hopeless(arch):
+            return False
         budget, counts = self.work.budget, self.candidates.counts(arch)
         if budget.broken({"macs": counts.macs, "params": counts.params}):
             return False
@@ -84,9 +94,13 @@ class TrainedJudge:
 
     def draw(self, rng: Random) -> Arch:
         """Draw an arch, one that keeps the budget where a few draws find one."""
-        for _ in range(DRAWN):
+        looked_at = 0
+        for _ in range(MOST_DRAWN):
             arch = self.candidates.space.sample(rng)
-            if self.allowed(arch):
+            if self._hopeless(arch):
+                continue
+            looked_at += 1
+            if self.allowed(arch) or looked_at == DRAWN:
                 break
         return arch
 
@@ -108,6 +122,11 @@ class TrainedJudge:
         share, macs = SHARE[asked.budget], self.candidates.counts(arch).macs
         whole = fit_recipe(images, macs, asked.budget, epochs=asked.search_epochs, share=share)
         return self.candidates.suited(whole)
+
+    def _hopeless(self, arch: Arch) -> bool:
+        """Whether an arch should be far over a limit of latency, by those that were measured."""
+        limit = self.work.budget.latency_ms
+        return limit is not None and self._forecast.over(self.candidates.features(arch), HOPELESS * limit)
 
     def _measured(self, arch: Arch) -> dict[str, Any]:
         return measured(self.work, self.candidates.made(arch), self.candidates.counts(arch))

@@ -69,6 +69,10 @@ class Planned:
         """Tell a cell by the names of its layers; other spaces are told by the report."""
         return ", ".join(self.space.describe(arch)) if isinstance(self.space, DenseSpace) else ""
 
+    def features(self, arch: Arch) -> tuple[float, ...]:
+        """None: most archs of these spaces keep the budget, for their width was chosen so."""
+        return ()
+
 
 def trained_design(work: Work) -> None:
     """Everything from the images to the result, without a supernet."""
