@@ -66,11 +66,12 @@ def _progressive(hunt: Hunt) -> Searcher:
 
 def _controller(hunt: Hunt) -> Searcher:
     """A policy over trees, which learns from as many at a time as a short search can spare."""
-    from netsmith.search.tree import BATCH, TreeController  # loads PyTorch
+    from netsmith.search.tree import BATCH, BEST, TreeController  # loads PyTorch
 
+    share = max(2, hunt.trials // 8)
     return TreeController(
         cast(TreeSpace, hunt.space), hunt.draw, hunt.seed, allowed=hunt.allowed,
-        objectives=hunt.objectives, batch=min(BATCH, max(2, hunt.trials // 16)),
+        objectives=hunt.objectives, batch=min(BATCH, share), best=min(BEST, share),
     )  # fmt: skip
 
 
