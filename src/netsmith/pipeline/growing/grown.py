@@ -17,6 +17,8 @@ from netsmith.pipeline.searching.short_training import TrainedJudge, judged_tria
 from netsmith.pipeline.tabled import TableDevice
 from netsmith.pipeline.work import Work
 
+FEW = 5  # trees within the limits, so that fewer are worth a warning
+
 
 def grown_design(work: Work) -> None:
     """Everything from the base to the result."""
@@ -33,7 +35,13 @@ def grown_design(work: Work) -> None:
     judge = TrainedJudge(work, growth)
     _check_room(judge, growth)
     work.progress.stage("Searching")
-    trials = judged_trials(judge, beside=[growth.alone])
+    trials = judged_trials(judge, beside=[growth.least])
+    fitting = sum(trial.valid and trial.arch != growth.least for trial in trials)
+    if fitting < FEW:
+        work.warn(
+            f"only {fitting} trees were found that keep the limits; with more room there is more to choose "
+            "from"
+        )
     # Of equals the one that has the most to learn with: the base as it is wins where it alone is best.
     ranked = sorted((t for t in trials if t.valid), key=lambda t: (t.figures["error"], -t.figures["params"]))
     best, reasons = train_best(work, ranked, trials, lambda arch: None, growth.begun)
@@ -45,7 +53,7 @@ def grown_design(work: Work) -> None:
 
 def _check_room(judge: TrainedJudge, growth: Growth) -> None:
     """Raise :class:`BudgetError` where the base alone is over the limits: growing only adds to it."""
-    broken = judge.work.budget.broken(judge.known(growth.alone))
+    broken = judge.work.budget.broken(judge.known(growth.least))
     if broken:
         raise BudgetError(
             f"the network to begin with is over the limits before it grows: {broken}. Allow for more, or "

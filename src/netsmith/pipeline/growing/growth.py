@@ -50,7 +50,7 @@ class Growth:
         self._counts: dict[Arch, Counts] = {}
 
     @property
-    def alone(self) -> Arch:
+    def least(self) -> Arch:
         """The base as it is."""
         return self.space.arch_of(None)
 

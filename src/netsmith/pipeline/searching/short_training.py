@@ -32,6 +32,7 @@ TRAININGS = {"quick": 24, "standard": 64, "thorough": 256}
 SHARE = {"quick": 1 / 24, "standard": 1 / 32, "thorough": 1 / 64}
 # How many archs are looked at for one that keeps the budget, and drawn where most of them are hopeless.
 DRAWN, MOST_DRAWN = 8, 400
+STEPS = 8  # of a walk from the least arch, where draws find nothing
 # Times a limit of latency: what should take more is not made at all, what takes more not timed with care.
 HOPELESS, FAR = 1.4, 1.2
 
@@ -42,6 +43,10 @@ class Candidates(Protocol):
     @property
     def space(self) -> NamedSpace:
         """The set of archs."""
+
+    @property
+    def least(self) -> Arch | None:
+        """The arch that all others add to, if there is one."""
 
     def key(self, arch: Arch) -> str:
         """Return what all archs of one network have in common: it is measured and trained once."""
@@ -93,15 +98,26 @@ class TrainedJudge:
         return not budget.broken(self.known(arch))
 
     def draw(self, rng: Random) -> Arch:
-        """Draw an arch, one that keeps the budget where a few draws find one."""
+        """Draw an arch, one that keeps the budget where a few draws or a walk from the least find one."""
         looked_at = 0
         for _ in range(MOST_DRAWN):
             arch = self.candidates.space.sample(rng)
             if self._hopeless(arch):
                 continue
             looked_at += 1
-            if self.allowed(arch) or looked_at == DRAWN:
+            if self.allowed(arch):
+                return arch
+            if looked_at == DRAWN:
                 break
+        least = self.candidates.least
+        return arch if least is None else self._walked(least, rng)
+
+    def _walked(self, arch: Arch, rng: Random) -> Arch:
+        """Go some steps from an arch to neighbours that keep the budget."""
+        for _ in range(rng.randint(1, STEPS)):
+            neighbour = self.candidates.space.mutate(arch, rng)
+            if self.allowed(neighbour):
+                arch = neighbour
         return arch
 
     def __call__(self, arch: Arch) -> Trial:

@@ -42,6 +42,10 @@ class Planned:
     def __init__(self, space: BuildableSpace, seed: int) -> None:
         self.space, self._seed = space, seed
 
+    @property
+    def least(self) -> None:
+        """None: they are of one width, and other choices are not more or less of one thing."""
+
     def key(self, arch: Arch) -> str:
         """The digest of the plan."""
         plan = json.dumps(self.space.plan(arch).to_list())
