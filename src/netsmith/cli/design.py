@@ -95,7 +95,7 @@ def design(
         typer.Option(
             "--from",
             metavar="NETWORK",
-            help="trained network to grow paths in: folder of a finished design, FILE.py:NAME or FILE.onnx",
+            help="trained network to grow paths in: folder of a finished design, or FILE.py:NAME",
         ),
     ] = None,
     base: Annotated[

@@ -15,7 +15,7 @@ from netsmith.errors import SettingsError, nearest
 from netsmith.pipeline.limits import LIMITS, is_share, limits_of, read_limits, share_of
 from netsmith.pipeline.parts import check_parts
 from netsmith.pipeline.values import check_drop, check_normalisation, read_numbers, read_stages
-from netsmith.pipeline.way import GROWN, WAYS, Way, check_way, way_of
+from netsmith.pipeline.way import GROWN, WAYS, Way, check_growth, check_way, way_of
 
 EFFORTS = ("quick", "standard", "thorough")
 _CHOICES: dict[str, tuple[str, ...]] = {
@@ -164,8 +164,8 @@ class Settings:
             )
         check_way(self.way, based=self.base is not None, mixed=self.precision == "mixed")
         limited = any(getattr(self, name) is not None for name in LIMITS)
-        if self.way.space == GROWN[0] and not limited:
-            raise SettingsError("a network grows up to a limit; give one, such as --params 150%")
+        if self.way.space == GROWN[0]:
+            check_growth(self.base, limited=limited)
         if self.max_drop is not None:
             check_drop(self.max_drop, alone=self.precision == "mixed" and not limited)
         if not self.way.keeps_trials and self.storage is not None:

@@ -144,3 +144,14 @@ def _check_grown(way: Way, *, based: bool) -> None:
             f"another that asks for archs, such as evolution; got space '{space}', strategy '{strategy}' "
             f"and judge '{judge}'"
         )
+
+
+def check_growth(base: str | None, *, limited: bool) -> None:
+    """Raise :class:`SettingsError` where paths cannot grow in ``base``, or up to no limit."""
+    if not limited:
+        raise SettingsError("a network grows up to a limit; give one, such as --params 150%")
+    if base is not None and base.lower().endswith(".onnx"):
+        raise SettingsError(
+            f"paths grow in networks whose layers Python holds, and not in a file such as {base}: name the "
+            "Python that makes the network, --from FILE.py:NAME"
+        )

@@ -178,6 +178,7 @@ def test_a_base_over_the_limits_is_refused(base: Design, tmp_path: Path) -> None
     [
         ({}, "--from FOLDER"),
         ({"base": "pyramidnet", "params": None}, "grows up to a limit"),
+        ({"base": "model.onnx", "mean": 0.0, "std": 1.0}, r"--from FILE\.py:NAME"),
         ({"base": "pyramidnet", "strategy": "knapsack", "space": "tree"}, "paths grow in space"),
         ({"base": "pyramidnet", "objectives": "error,latency"}, "not a front"),
     ],

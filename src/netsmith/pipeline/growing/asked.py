@@ -11,7 +11,7 @@ from torch import nn
 from netsmith.errors import SettingsError
 from netsmith.pipeline.answer import Design
 from netsmith.pipeline.compression.compressed import OF_BASE
-from netsmith.pipeline.own import is_file, is_own, named_network
+from netsmith.pipeline.own import is_own, named_network
 from netsmith.pipeline.settings import merge, read_toml
 from netsmith.pipeline.way import GROWN, STARTS
 
@@ -29,8 +29,7 @@ def from_base(values: Mapping[str, Any]) -> tuple[dict[str, Any], nn.Module | No
         return asked, None
     if is_own(name):
         module, found = named_network(name, None if weights is None else Path(weights))
-        settings = {"mean": 0.0, "std": 1.0, **found, **asked}
-        return settings, None if is_file(name) else module
+        return {"mean": 0.0, "std": 1.0, **found, **asked}, module
     Design.load(name)
     made = merge(read_toml(Path(name) / "design.toml"), {})
     if len(made) != 1:
