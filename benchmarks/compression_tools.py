@@ -32,12 +32,13 @@ import torch
 from harness import Figure, Record, Records, data_parser, part_of, publish
 from networks import NETWORKS
 from torch import nn
+from trained import Trained
 
 import netsmith
 from netsmith.devices.bench import Bench
 from netsmith.devices.device import parse
 from netsmith.nn.runtime import keep_memory
-from netsmith.pipeline.finish import CALIBRATION_IMAGES, Finished, export_network, finish, training_recipe
+from netsmith.pipeline.finish import CALIBRATION_IMAGES, Finished, export_network
 from netsmith.pipeline.folder import DesignFolder
 from netsmith.pipeline.networks import test_exported
 from netsmith.pipeline.progress import Silent
@@ -105,19 +106,11 @@ def compared(name: str, data: Path, options: Any, seed: int) -> Record:
     return record
 
 
-class Rivals:
+class Rivals(Trained):
     """A trained network, and what each tool makes of it."""
 
     def __init__(self, work: Work, name: str, epochs: int) -> None:
-        self.work = work
-        work.read_images()
-        splits = work.splits
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(work.settings.seed)
-            module = NETWORKS[name](splits.input_shape[0], splits.classes)
-        work.set_threads(module)
-        recipe = replace(training_recipe(work, module), epochs=epochs)
-        self.base = finish(work, "base", "base", None, recipe, arch=None, start=module)
+        super().__init__(work, name, epochs)
         self.latency_ms = work.once("whole", lambda: {"ms": self.timed(self.base.module)})["ms"]
 
     def pruned_by_us(self, out: Path, share: float) -> Finished:
@@ -213,17 +206,6 @@ class Rivals:
         from netsmith.train import evaluate
 
         return evaluate(module, self.work.scoring).accuracy
-
-    def tuned(self, name: str, module: nn.Module) -> Finished:
-        """Return a network that was trained on like Netsmith's own."""
-        return finish(
-            self.work, name, name, None, training_recipe(self.work, module), arch=None, start=module
-        )
-
-    def timed(self, module: nn.Module) -> float:
-        """Return the milliseconds that a network takes as exported."""
-        files = {"network": export_network(self.work, deepcopy(module).eval(), "network")}
-        return self.work.bench.time_files(files, width=0.02, limit_s=3.0)["network"].median_ms
 
     def by_onnxruntime(self) -> bytes:
         """Return the base in 8 bits by ONNX Runtime's quantiser as it comes."""

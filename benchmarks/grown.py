@@ -24,15 +24,15 @@ from typing import Any
 import numpy as np
 import torch
 from harness import Figure, Record, Records, jpegs, parser, part_of, publish
-from networks import NETWORKS
 from torch import nn
+from trained import Trained
 
 import netsmith
 from netsmith.compress.channels import Channels
 from netsmith.compress.dependencies import channels_of
 from netsmith.errors import TransformError
 from netsmith.nn.runtime import keep_memory
-from netsmith.pipeline.finish import Finished, counts_of, export_network, finish, training_recipe
+from netsmith.pipeline.finish import Finished, counts_of
 from netsmith.pipeline.folder import DesignFolder
 from netsmith.pipeline.networks import test_exported
 from netsmith.pipeline.progress import Silent
@@ -116,25 +116,12 @@ def compared(name: str, data: Path, options: Any, seed: int) -> Record:
     return record
 
 
-class Bases:
+class Bases(Trained):
     """A trained network, and what becomes of it in several ways."""
 
     def __init__(self, work: Work, epochs: int) -> None:
-        self.work = work
-        work.read_images()
-        splits = work.splits
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(work.settings.seed)
-            module = NETWORKS[NETWORK](splits.input_shape[0], splits.classes)
-        work.set_threads(module)
-        self.base = self.tuned("base", module, epochs)
-        self.channels = _widening(self.base.module, channels_of(self.base.module, splits.input_shape))
-
-    def tuned(self, name: str, module: nn.Module, epochs: int | None = None) -> Finished:
-        """Return a network that was trained on from the weights it has."""
-        recipe = training_recipe(self.work, module)
-        recipe = replace(recipe, epochs=recipe.epochs if epochs is None else epochs)
-        return finish(self.work, name, name, None, recipe, arch=None, start=deepcopy(module))
+        super().__init__(work, NETWORK, epochs)
+        self.channels = _widening(self.base.module, channels_of(self.base.module, work.splits.input_shape))
 
     def grown(self, out: Path, strategy: str) -> Finished:
         """Return what `netsmith.grow` makes of the base."""
@@ -199,11 +186,6 @@ class Bases:
             "inherited epochs": few,
             "inherited": self._accuracy(inherited),
         }
-
-    def timed(self, module: nn.Module) -> float:
-        """Return the milliseconds that a network takes as exported."""
-        files = {"network": export_network(self.work, deepcopy(module).eval(), "network")}
-        return self.work.bench.time_files(files, width=0.02, limit_s=3.0)["network"].median_ms
 
     def measured(self, networks: dict[str, Finished]) -> Record:
         """Return what is known of networks, their files timed in turn."""

@@ -203,8 +203,8 @@ def grow(
 def load(folder: str | Path, module: nn.Module | None = None) -> Design:
     """Read a finished design from its folder.
 
-    ``module`` is the network that was pruned, where that was one's own: its Python is not in the folder.
-    Raises :class:`netsmith.errors.FolderError`.
+    ``module`` is the network that was pruned or grew, where that was one's own: its Python is not in the
+    folder. Raises :class:`netsmith.errors.FolderError`.
     """
     from netsmith.pipeline.answer import Design
 

@@ -17,7 +17,7 @@ import onnx
 from onnx import NodeProto, shape_inference
 
 from netsmith.errors import ExportError, MissingExtraError
-from netsmith.export.onnx_graph import Scale, attributes_of, channels_of, signed, translate
+from netsmith.export.onnx_graph import Scale, attributes_of, channels_of, kept, signed, translate
 from netsmith.export.seal import seal
 from netsmith.export.xnnpack_graph import MOST_IMAGES, XnnpackGraph
 
@@ -213,7 +213,7 @@ def _average_pool(graph: XnnpackGraph, node: NodeProto) -> None:
 
 def _max_pool(graph: XnnpackGraph, node: NodeProto) -> None:
     """Translate the maximum of windows; integers keep their scale in it."""
-    place, x = graph.kept(node)
+    place, x = kept(graph, node)
     graph.operate(_windows(graph.schema.XNNMaxPooling2d, node, x, place))
 
 
@@ -243,7 +243,7 @@ def _windows(kind: Any, node: NodeProto, x: int, place: int) -> Any:
 def _slice(graph: XnnpackGraph, node: NodeProto) -> None:
     """Translate a choice of channels, which are last here; integers keep their scale in it."""
     taken, rank = channels_of(graph, node, "an ExecuTorch file"), len(graph.shapes[node.input[0]])
-    place, x = graph.kept(node)
+    place, x = kept(graph, node)
     # A size of 0 is all that there is.
     offsets, sizes = ([0] * (rank - 1) + [own] for own in (taken.start, len(taken)))
     graph.operate(graph.schema.XNNStaticSlice(rank, offsets, sizes, x, place, 0))

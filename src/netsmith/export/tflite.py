@@ -15,7 +15,7 @@ import onnx
 from onnx import NodeProto, shape_inference
 
 from netsmith.errors import ExportError, MissingExtraError
-from netsmith.export.onnx_graph import Scale, attributes_of, channels_of, signed, translate
+from netsmith.export.onnx_graph import Scale, attributes_of, channels_of, kept, signed, translate
 from netsmith.export.tflite_graph import TfliteGraph
 
 _FILE_IDENTIFIER = b"TFL3"
@@ -154,7 +154,7 @@ def _average_pool(graph: TfliteGraph, node: NodeProto) -> None:
 
 def _max_pool(graph: TfliteGraph, node: NodeProto) -> None:
     """Translate the maximum of windows; integers keep their scale in it."""
-    place, x = graph.kept(node)
+    place, x = kept(graph, node)
     graph.operate("MAX_POOL_2D", [x], place, _windows(graph, node))
 
 
@@ -179,7 +179,7 @@ def _windows(graph: TfliteGraph, node: NodeProto) -> Any:
 def _slice(graph: TfliteGraph, node: NodeProto) -> None:
     """Translate a choice of channels, which are last here; integers keep their scale in it."""
     taken, rank = channels_of(graph, node, "TFLite"), len(graph.shapes[node.input[0]])
-    place, x = graph.kept(node)
+    place, x = kept(graph, node)
     before = [0] * (rank - 1)
     bounds = [
         graph.tensor(f"{node.output[0]}.{name}", (), np.int32, None, np.array(values, np.int32))

@@ -188,15 +188,6 @@ class XnnpackGraph(OnnxGraph):
         self.places[name] = self.places[node.output[0]] = place
         return place, limits, integers
 
-    def kept(self, node: NodeProto) -> tuple[int, int]:
-        """Return the values of the output and the input of a node that changes no number's scale.
-
-        Both are integers of the output's scale, or both reals.
-        """
-        place, _, integers = self.result(node, clips=False)
-        x = self.operand(node.input[0], integers)
-        return place, self.rescaled(x, place) if integers else x
-
     def operand(self, name: str, integers: bool) -> int:
         """Return the value of an input: an activation, or a constant that is added to or multiplied with."""
         if name in self.places:

@@ -72,7 +72,8 @@ def needs_base(described: Mapping[str, Any]) -> bool:
 def _grown(told: Mapping[str, Any], arch: Arch, base: nn.Module | None) -> nn.Module:
     made = told["base"]
     if base is None:
-        base = Start.from_dict(made["start"]).network() if "start" in made else network_of(made)
+        started = "start" in made
+        base = Start.from_dict(made["start"]).network() if started else Network(Plan.from_list(made["plan"]))
     found = {site.layer: site for site in sites_of(base).found}
     space = TreeSpace(str(told["network"]))
     return grown(base, [found[layer] for layer in told["layers"]], space.tree(arch))[0]

@@ -62,7 +62,7 @@ def _fit_width(work: Work, name: str) -> float:
         if shares and macs > ROOM * work.aims.get("macs", macs / ROOM):
             break
         figures = measured(work, network)["figures"]
-        shares[width] = max(figures[name] / aim for name, aim in work.aims.items() if name in figures)
+        shares[width] = max(figures[f] / aim for f, aim in work.aims.items() if f in figures)
         if shares[width] > ROOM:
             break
     least = min(shares)
