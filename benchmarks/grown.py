@@ -28,9 +28,7 @@ from torch import nn
 from trained import Trained
 
 import netsmith
-from netsmith.compress.channels import Channels
 from netsmith.compress.dependencies import channels_of
-from netsmith.errors import TransformError
 from netsmith.nn.runtime import keep_memory
 from netsmith.pipeline.finish import Finished, counts_of
 from netsmith.pipeline.folder import DesignFolder
@@ -39,7 +37,7 @@ from netsmith.pipeline.progress import Silent
 from netsmith.pipeline.settings import Settings
 from netsmith.pipeline.work import Work
 from netsmith.transform.moves import NOISE
-from netsmith.transform.widen import widened
+from netsmith.transform.widen import widened, widening
 
 SETS = ("Fashion-MNIST", "CIFAR-10")
 DEVICE = "onnxruntime:threads=1"
@@ -121,7 +119,7 @@ class Bases(Trained):
 
     def __init__(self, work: Work, epochs: int) -> None:
         super().__init__(work, NETWORK, epochs)
-        self.channels = _widening(self.base.module, channels_of(self.base.module, work.splits.input_shape))
+        self.channels = widening(channels_of(self.base.module, work.splits.input_shape))
 
     def grown(self, out: Path, strategy: str) -> Finished:
         """Return what `netsmith.grow` makes of the base."""
@@ -223,19 +221,6 @@ class Bases(Trained):
                     noise = torch.randn(layer.weight.shape, generator=generator)
                     layer.weight.add_(NOISE * float(layer.weight.std()) * noise)
         return module
-
-
-def _widening(module: nn.Module, channels: Channels) -> Channels:
-    """The groups of channels that can be copied."""
-
-    def can(name: str) -> bool:
-        try:
-            widened(module, channels, {name: [0]})
-        except TransformError:
-            return False
-        return True
-
-    return replace(channels, groups=tuple(group for group in channels.groups if can(group.name)))
 
 
 def figures_of(name: str, runs: list[Record]) -> Iterator[Figure]:

@@ -7,6 +7,7 @@ falls with each of them. Groups that ``widths`` do not name are whole.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from random import Random
 
@@ -37,13 +38,19 @@ class Choices:
         self.of = {group.name: _multiples(group, step, least) for group in channels.groups}
 
     def widths(self, ratios: Mapping[str, float]) -> Widths:
-        """Return the widths nearest to these shares of the channels."""
+        """Return the widths nearest to these shares of the channels, of the groups that are named."""
         return {
-            group.name: min(
-                self.of[group.name], key=lambda width: abs(width - ratios[group.name] * group.channels)
-            )
+            group.name: self.nearest(group, ratios[group.name])
             for group in self.channels.groups
+            if group.name in ratios
         }
+
+    def nearest(self, group: Group, ratio: float) -> int:
+        """Return the width of a group nearest to a share of its channels, of two the fewer."""
+        widths, aim = self.of[group.name], ratio * group.channels
+        above = min(bisect_left(widths, aim), len(widths) - 1)
+        below = max(above - 1, 0)
+        return widths[below if aim - widths[below] <= widths[above] - aim else above]
 
     @property
     def least(self) -> Widths:
@@ -158,16 +165,23 @@ def kept_of(channels: Channels, scores: Scores, widths: Mapping[str, int]) -> di
 
 
 def _greatest(choices: Choices, cost: Cost, limit: float, widths: Callable[[float], Widths]) -> Widths:
-    """The widths of the greatest share in (0, 1] whose cost is within the limit, by halving."""
+    """The widths of the greatest share in (0, 1] whose cost is within the limit, by halving.
+
+    What is known of the same widths is not asked for again: costs may be slow predictions.
+    """
     choices.check(cost, limit)
-    if cost(widths(1.0)) <= limit:
-        return widths(1.0)
     low, high = 1e-6, 1.0
+    kept, over = choices.least, widths(high)
+    if cost(over) <= limit:
+        return over
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        low, high = (middle, high) if cost(widths(middle)) <= limit else (low, middle)
-    found = widths(low)
-    return found if cost(found) <= limit else choices.least
+        tried = widths(middle)
+        if tried != over and (tried == kept or cost(tried) <= limit):
+            kept, low = tried, middle
+        else:
+            over, high = tried, middle
+    return kept
 
 
 def _kept_score(group: Group, scores: Scores, width: int) -> float:

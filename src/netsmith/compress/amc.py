@@ -56,9 +56,10 @@ class ChannelWalk:
         """
         t = len(actions)
         widths = self._asked(actions)
-        saved = 1 - self._cost(widths) / self._whole
+        cost = self._cost(widths)
         coming = {group.name: self._choices.of[group.name][0] for group in self._groups[t:]}
-        rest = (self._cost(widths) - self._cost({**widths, **coming})) / self._whole
+        saved = 1 - cost / self._whole
+        rest = (cost - self._cost({**widths, **coming})) / self._whole
         return [*self._rows[t], saved, rest, actions[-1] if actions else 1.0]
 
     def bounded(self, actions: Sequence[float], action: float) -> float:
@@ -90,18 +91,12 @@ class ChannelWalk:
 
     def _asked(self, actions: Sequence[float]) -> Widths:
         """The widths nearest to the actions, one for each of the first groups."""
-        return {
-            group.name: _nearest(self._choices.of[group.name], action * group.channels)
-            for group, action in zip(self._groups, actions, strict=False)
-        }
+        named = zip(self._groups, actions, strict=False)
+        return self._choices.widths({group.name: action for group, action in named})
 
     def _reachable(self, actions: Sequence[float]) -> bool:
         least = {group.name: self._choices.of[group.name][0] for group in self._groups[len(actions) :]}
         return self._cost({**self._asked(actions), **least}) <= self._limit
-
-
-def _nearest(widths: Sequence[int], aim: float) -> int:
-    return min(widths, key=lambda width: abs(width - aim))
 
 
 def _features(groups: Sequence[Group], layers: Sequence[Layer]) -> list[list[float]]:

@@ -7,13 +7,17 @@ channels can only go from all its layers at once (Fang et al. 2023, "DepGraph", 
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 Side = Literal["out", "in"]
+_Numbers = NDArray[np.int64]
 Kept = Mapping[str, Sequence[int]]
 """Of some groups, by name, the channels that stay, ascending; of a group that is not named all stay."""
 
@@ -96,27 +100,62 @@ class Channels:
 
     def shapes(self, widths: Mapping[str, int]) -> list[Layer]:
         """Return the layers of the network with so many channels of the groups named, others whole."""
-        lost: dict[tuple[str, Side], int] = defaultdict(int)
-        for group in self.groups:
-            if group.name in widths:
-                gone = group.channels - widths[group.name]
-                for link in group.links:
-                    lost[link.layer, link.side] += gone * len(link.places[0])
-        return [_narrowed(layer, lost[layer.name, "in"], lost[layer.name, "out"]) for layer in self.layers]
+        rows = zip(self.layers, self._sizes(widths).T.tolist(), strict=True)
+        return [
+            replace(layer, out_channels=made, in_channels=read, groups=groups)
+            for layer, (made, read, groups) in rows
+        ]
 
     def macs(self, widths: Mapping[str, int]) -> int:
         """Return the multiply-adds of one image with so many channels."""
-        return sum(layer.macs for layer in self.shapes(widths))
+        return int(self._places @ self._weights(widths))
 
     def params(self, widths: Mapping[str, int]) -> int:
         """Return how many learned numbers the network holds with so many channels."""
-        lost = sum(layer.weights for layer in self.layers) - sum(x.weights for x in self.shapes(widths))
-        gone = {g: g.channels - widths[g.name] for g in self.groups if g.name in widths}
-        return self.learned - lost - sum(count * group.extras for group, count in gone.items())
+        lost = self._weights({}).sum() - self._weights(widths).sum()
+        extras = sum(gone * group.extras for gone, group in zip(self._gone(widths), self.groups, strict=True))
+        return int(self.learned - lost - extras)
 
+    def _gone(self, widths: Mapping[str, int]) -> list[int]:
+        return [group.channels - widths.get(group.name, group.channels) for group in self.groups]
 
-def _narrowed(layer: Layer, lost_in: int, lost_out: int) -> Layer:
-    out = layer.out_channels - lost_out
-    if layer.depthwise:
-        return replace(layer, in_channels=out, out_channels=out, groups=out)
-    return replace(layer, in_channels=layer.in_channels - lost_in, out_channels=out)
+    def _sizes(self, widths: Mapping[str, int]) -> _Numbers:
+        """What every layer makes, reads, and in how many groups: (3, layers)."""
+        made, read = self._whole[:2] - self._shares @ np.array(self._gone(widths), dtype=np.int64)
+        alone = self._depthwise
+        return np.stack([made, np.where(alone, made, read), np.where(alone, made, self._whole[2])])
+
+    def _weights(self, widths: Mapping[str, int]) -> _Numbers:
+        """How many numbers the weight of every layer holds."""
+        made, read, groups = self._sizes(widths)
+        weights: _Numbers = made * (read // groups) * self._kernels
+        return weights
+
+    # Searches ask for the cost of many thousand widths, so that what never changes is kept in arrays.
+    @cached_property
+    def _shares(self) -> _Numbers:
+        """How many channels every layer makes and reads for one of each group: (2, layers, groups)."""
+        numbers = {layer.name: number for number, layer in enumerate(self.layers)}
+        shares = np.zeros((2, len(self.layers), len(self.groups)), dtype=np.int64)
+        for column, group in enumerate(self.groups):
+            for link in group.links:
+                if link.layer in numbers:  # norms have no weight to count
+                    shares[int(link.side == "in"), numbers[link.layer], column] += len(link.places[0])
+        return shares
+
+    @cached_property
+    def _whole(self) -> _Numbers:
+        rows = [(layer.out_channels, layer.in_channels, layer.groups) for layer in self.layers]
+        return np.array(rows, dtype=np.int64).reshape(-1, 3).T
+
+    @cached_property
+    def _kernels(self) -> _Numbers:
+        return np.array([prod(layer.kernel) for layer in self.layers], dtype=np.int64)
+
+    @cached_property
+    def _places(self) -> _Numbers:
+        return np.array([layer.places for layer in self.layers], dtype=np.int64)
+
+    @cached_property
+    def _depthwise(self) -> NDArray[np.bool_]:
+        return np.array([layer.depthwise for layer in self.layers], dtype=bool)

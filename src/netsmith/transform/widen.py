@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -39,19 +40,29 @@ def widened(module: nn.Module, channels: Channels, copied: dict[str, Sequence[in
     return made
 
 
+def widening(channels: Channels) -> Channels:
+    """Return the groups of ``channels`` that :func:`widened` takes, and none else."""
+    return replace(channels, groups=tuple(group for group in channels.groups if not _refused(group)))
+
+
 def _check(group: Group, extra: Sequence[int]) -> None:
     if not all(0 <= channel < group.channels for channel in extra):
         raise TransformError(
             f"group '{group.name}' has channels 0..{group.channels - 1}; asked were {list(extra)!r:.100}"
         )
+    if reason := _refused(group):
+        raise TransformError(reason)
+
+
+def _refused(group: Group) -> str:
+    """Why the channels of a group cannot be copied; empty where they can."""
     if group.parts > 1:
-        raise TransformError(
-            f"the channels of group '{group.name}' are cut into parts by a grouped convolution"
-        )
+        return f"the channels of group '{group.name}' are cut into parts by a grouped convolution"
     for link in group.links:
         places = [place for of_channel in link.places for place in of_channel]
         if places != list(range(places[0], places[0] + len(places))) or (link.side == "out" and places[0]):
-            raise TransformError(f"the channels of group '{group.name}' are not one run in '{link.layer}'")
+            return f"the channels of group '{group.name}' are not one run in '{link.layer}'"
+    return ""
 
 
 def _make_more(layer: nn.Module, extra: Sequence[int]) -> None:
