@@ -12,7 +12,7 @@ import pytest
 from netsmith.report import write_report
 from netsmith.report.folder import read_folder
 from netsmith.report.tree import tree
-from tests.spaces.test_tree import TREE_CELL_A
+from netsmith.spaces.tree import TREE_CELL_A
 
 Make = Callable[..., Path]
 GROWN = {"layers": ["a", "<b>"], "untouched": {"stem": "it takes 1"}, "tree": TREE_CELL_A.to_dict()}

@@ -7,24 +7,10 @@ from random import Random
 import pytest
 
 from netsmith.errors import ArchError, SpaceError
-from netsmith.spaces.tree import EDGES, LAYER, Branch, Node, TreeSpace
+from netsmith.spaces.tree import EDGES, LAYER, TREE_CELL_A, Branch, Node, TreeSpace
 from netsmith.testing import space_contract
 
 SPACE = TreeSpace("base")
-
-# TreeCell-A of the paper's release.
-TREE_CELL_A = Node("add", (
-    Branch(LAYER, Node("add", (
-        Branch("conv 1", Node("concat", (Branch("average pool"), Branch("separable 7")))),
-        Branch("max pool", Node("add", (Branch("separable 3"), Branch("separable 5")))),
-    ))),
-    Branch(LAYER, Node("add", (
-        Branch("separable 5", Node("add", (
-            Branch("separable 5"), Branch("average pool"), Branch("average pool"),
-        ))),
-        Branch("separable 3", Node("add", (Branch("average pool"), Branch("separable 3")))),
-    ))),
-))  # fmt: skip
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])

@@ -8,17 +8,14 @@ from torch import nn
 
 from netsmith.nn.densenet import densenet
 from netsmith.nn.pyramidnet import pyramidnet
-from netsmith.transform.moves import grow
-from netsmith.transform.sites import sites_of, with_trees
-from tests.spaces.test_tree import TREE_CELL_A
+from netsmith.spaces.tree import TREE_CELL_A
+from netsmith.transform.sites import grown, sites_of
 
 
 def celled(base: nn.Module) -> nn.Module:
     """The cell in the place of every 3x3 convolution but the first."""
     _, *sites = sites_of(base).found
-    made, trees = with_trees(base, sites)
-    for tree in trees.values():
-        grow(tree, TREE_CELL_A)
+    made, _, _ = grown(base, sites, TREE_CELL_A)
     return made
 
 

@@ -58,6 +58,21 @@ class Branch:
         return self.edge if self.node is None else f"{self.edge} > {self.node}"
 
 
+# TreeCell-A of the release, which Cai et al. put in the place of all 3x3 convolutions but the first.
+TREE_CELL_A = Node("add", (
+    Branch(LAYER, Node("add", (
+        Branch("conv 1", Node("concat", (Branch("average pool"), Branch("separable 7")))),
+        Branch("max pool", Node("add", (Branch("separable 3"), Branch("separable 5")))),
+    ))),
+    Branch(LAYER, Node("add", (
+        Branch("separable 5", Node("add", (
+            Branch("separable 5"), Branch("average pool"), Branch("average pool"),
+        ))),
+        Branch("separable 3", Node("add", (Branch("average pool"), Branch("separable 3")))),
+    ))),
+))  # fmt: skip
+
+
 @dataclass(frozen=True)
 class TreeSpace:
     """The trees of nodes up to ``depth``, for one ``network``, which its name tells from others.
