@@ -226,5 +226,5 @@ class Records:
             temporary.write_text(json.dumps(self.pieces, indent=1) + "\n")
             temporary.replace(self.path)
             shown = {k: v for k, v in self.pieces[name].items() if k != "plan"}
-            print(f"{time.strftime('%H:%M:%S')} {name}: {shown}", file=sys.stderr, flush=True)
+            print(f"{time.strftime('%H:%M:%S')} {name}: {shown!s:.600}", file=sys.stderr, flush=True)
         return self.pieces[name]

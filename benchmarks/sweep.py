@@ -34,6 +34,7 @@ from netsmith.spaces.mobilenetv2 import mobilenetv2
 
 Shape = tuple[int, int, int]
 HALF = 0.5
+RECORDED = ("networks", "points", "finding", "warnings")
 WORDS = {
     "weights": "weight pruning", "pattern": "patterns n:m", "channels": "channel pruning", "int8": "int8",
     "threads": "a second thread",
@@ -97,7 +98,8 @@ def main() -> None:
 
     def swept(name: str) -> Record:
         base = trained(options.work / name, name, data, devices[0], options.epochs)
-        return run_sweep(base, grid, options.work / f"{name}-sweep", epochs=options.tuning)
+        found = run_sweep(base, grid, options.work / f"{name}-sweep", epochs=options.tuning)
+        return {key: found[key] for key in RECORDED}
 
     sweeps = {name: records.once(name, partial(swept, name)) for name in options.networks}
     publish([figure for name, found in sweeps.items() for figure in figures_of(name, found)], options.json)
@@ -148,33 +150,21 @@ def figures_of(name: str, found: dict[str, Any]) -> Iterator[Figure]:
     for p in whole:
         where = f"{name} on {p['runtime']}, {p['threads']} thread{'s' * (p['threads'] > 1)}"
         yield Figure(f"{where}: whole, float32", p["latency_ms"], "ms")
-        yield from at_equal_accuracy(where, p, points)
+        alike = [
+            other
+            for other in points
+            if (other["runtime"], other["threads"]) == (p["runtime"], p["threads"])
+            and other["accuracy"] >= p["accuracy"] - 0.01
+        ]
+        best = min(alike, key=lambda other: float(other["latency_ms"]))
+        words = f"{best['network']}, {best['precision']}"
+        yield Figure(f"{where}: fastest within 1 point, {words}", best["latency_ms"], "ms")
     verdict = {"refuted": 0.0, "confirmed in part": 0.5, "confirmed": 1.0}
     if found["finding"]["verdict"] in verdict:
         yield Figure(
             f"{name}: the published finding is {found['finding']['verdict']}",
             verdict[found["finding"]["verdict"]],
         )
-
-
-def at_equal_accuracy(
-    where: str, whole: dict[str, Any], points: Sequence[dict[str, Any]]
-) -> Iterator[Figure]:
-    """The fastest point by each kind and precision that is at most a point less accurate than the whole."""
-    kinds = dict.fromkeys((p["kind"], p["precision"]) for p in points)
-    for kind, precision in kinds:
-        alike = [
-            p
-            for p in points
-            if (p["kind"], p["precision"], p["runtime"], p["threads"])
-            == (kind, precision, whole["runtime"], whole["threads"])
-            and p["accuracy"] >= whole["accuracy"] - 0.01
-        ]
-        if alike and (kind, precision) != ("whole", "float32"):
-            best = min(alike, key=lambda p: float(p["latency_ms"]))
-            yield Figure(
-                f"{where}: fastest within 1 point, {best['network']}, {precision}", best["latency_ms"], "ms"
-            )
 
 
 if __name__ == "__main__":
