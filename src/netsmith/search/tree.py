@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter, deque
 from collections.abc import Sequence
+from heapq import nlargest
 from random import Random
 
 import torch
@@ -12,27 +14,35 @@ from torch import nn
 
 from netsmith.arch import Arch
 from netsmith.search.searcher import Allowed, Draw, fresh, values
-from netsmith.search.tree_policy import HEAD, HIDDEN, Drawn, Given, TreePolicy
+from netsmith.search.tree_policy import HEAD, HIDDEN, Changed, Drawn, Given, Source, Step, TreePolicy
 from netsmith.spaces.tree import TreeSpace
 from netsmith.trial import Trial
 
 # Of the release.
 ENTROPY, BATCH, MOST_GRADIENT, BASELINE_RATE = 0.01, 10, 40.0, 0.95
 # Ours: the release's 6e-3, and advantages as they come, settle on a tree before there is a good one.
-RATE, BEST = 3e-3, 10
+RATE, BEST = 3e-3, 5
+NEAR = 0.9
+_LEAST = (
+    0.1  # what is added to the probability of a step, so that a policy that is sure of itself tries others
+)
+_FAILED = 0.1  # what is left of a step's chance where it made a tree worse
 _RETRIES = 20
 
 
 class TreeController:
-    """Asks for trees by a learned policy.
+    """Asks for trees by a learned policy, and for the best trees with one decision changed.
 
     The reward is tan(pi/2 * (1 - figure)) of the one objective, an error in 0..1, as published; 0 of a trial
-    that failed, and of a tree that is not ``allowed``. In the place of such a one, and of one asked for
-    before, another is made, at last drawn by ``draw``; what is known of both is learned from. Every ``batch``
-    trials the policy makes one step of Adam: by REINFORCE, advantages in standard deviations of the batch,
-    their baseline following the mean reward first; and by the likelihood of the ``best`` trees so far
-    (priority queue training, Abolafia et al. 2018, section 2), without which a few hundred trials teach it
-    little.
+    that failed, and of a tree that is not ``allowed``. The first ``batch`` trees are drawn by the policy;
+    then a share ``near`` are steps from one of the ``best`` so far: to another option at one place, by the
+    policy's probabilities, a tenth of that where the option has made a tree worse there. In the place of a
+    tree that is not allowed, or was asked for before, another is made, at last drawn by ``draw``.
+
+    Every ``batch`` trials the policy makes one step of Adam: by REINFORCE over the trees that it drew,
+    advantages in standard deviations, their baseline following the mean reward; and by the likelihood of
+    the best trees (priority queue training, Abolafia et al. 2018, section 2), without which a few hundred
+    trials teach it little. The release only draws: on planted optima that is behind evolution.
     """
 
     def __init__(
@@ -49,49 +59,88 @@ class TreeController:
         entropy: float = ENTROPY,
         batch: int = BATCH,
         best: int = BEST,
+        near: float = NEAR,
     ) -> None:
         self._space, self._draw, self._allowed = space, draw, allowed
         (self._objective,) = objectives
         self._rng = Random(seed)
-        self._batch, self._entropy, self._best = batch, entropy, best
+        self._batch, self._entropy, self._most, self._near = batch, entropy, best, near
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.policy = TreePolicy(hidden, head)
         self._optimizer = torch.optim.Adam(self.policy.parameters(), rate)
-        self._told: list[tuple[Arch, float]] = []
-        self._besides: list[tuple[Arch, float]] = []
         self._rewards: dict[Arch, float] = {}
+        self._drawn: list[tuple[Arch, float]] = []
+        self._recent: deque[float] = deque(maxlen=batch)
         self._baseline = 0.0
+        self._steps: dict[Arch, tuple[Arch, Step]] = {}
+        self._failures: Counter[Step] = Counter()
 
     def ask(self) -> Arch:
-        """Make a tree by the policy."""
+        """Make a tree by the policy, or by a step from one of the best."""
         for _ in range(_RETRIES):
             with torch.no_grad():
-                node = self.policy.walk(self._space.depth, Drawn(self._rng)).tree
-            if node is not None:
-                arch = self._space.arch_of(node)
-                if arch not in self._rewards and self._allowed(arch):
-                    return arch
-                self._besides.append((arch, self._rewards.get(arch, 0.0)))
+                parent, source = self._source()
+                node = self.policy.walk(self._space.depth, source).tree
+            if node is None:
+                continue
+            arch = self._space.arch_of(node)
+            if arch not in self._rewards and self._allowed(arch):
+                if isinstance(source, Changed) and parent is not None:
+                    self._steps[arch] = parent, source.step
+                return arch
+            if parent is None:
+                self._drawn.append((arch, self._rewards.get(arch, 0.0)))
         return fresh(self._draw, self._rewards, self._rng)
 
     def tell(self, trial: Trial) -> None:
         """Remember the trial, and learn from as many as a batch has."""
         (figure,) = values(trial, (self._objective,))
         right = min(max(1.0 - figure, 0.0), 0.999) if math.isfinite(figure) else 0.0
-        self._told.append((trial.arch, math.tan(math.pi / 2 * right)))
-        self._rewards[trial.arch] = self._told[-1][1]
-        if len(self._told) == self._batch:
+        reward = self._rewards[trial.arch] = math.tan(math.pi / 2 * right)
+        if trial.arch in self._steps:
+            parent, step = self._steps[trial.arch]
+            gain = reward - self._rewards[parent]
+            self._failures[step] = 0 if gain > 0 else self._failures[step] + (gain < 0)
+        else:
+            self._drawn.append((trial.arch, reward))
+        if len(self._rewards) % self._batch == 0:
             self._learn()
-            self._told, self._besides = [], []
+            self._drawn = []
+
+    @property
+    def _best(self) -> list[Arch]:
+        """The trees of the greatest rewards."""
+        trees = (arch for arch in self._rewards if self._space.tree(arch) is not None)
+        return nlargest(self._most, trees, key=self._rewards.__getitem__)
+
+    def _source(self) -> tuple[Arch | None, Source]:
+        """The tree that a step is taken from, if one is, and what decides."""
+        best = self._best
+        if len(self._rewards) < self._batch or not best or self._rng.random() >= self._near:
+            return None, Drawn(self._rng)
+        parent = self._rng.choice(best)
+        tree = self._space.tree(parent)
+        assert tree is not None
+        steps: dict[Step, float] = {}
+        for each in self.policy.walk(self._space.depth, Given(tree)).decisions:
+            for option, chance in enumerate(each.logs.exp().tolist()):
+                step = (each.kind, each.place, option)
+                if option != each.taken:
+                    steps[step] = (_LEAST + chance) * _FAILED ** self._failures[step]
+        (step,) = self._rng.choices(list(steps), list(steps.values()))
+        return parent, Changed(tree, step, self._rng)
 
     def _learn(self) -> None:
-        rewards = [reward for _, reward in self._told]
-        self._baseline += BASELINE_RATE * (statistics.mean(rewards) - self._baseline)
-        best = sorted(self._rewards, key=lambda arch: -self._rewards[arch])[: self._best]
-        spread = statistics.pstdev(rewards) or 1.0
-        told = self._told + self._besides
-        moved = [(arch, (reward - self._baseline) / spread / len(told)) for arch, reward in told]
+        self._recent.extend(reward for _, reward in self._drawn)
+        if self._drawn:
+            mean = statistics.mean(reward for _, reward in self._drawn)
+            self._baseline += BASELINE_RATE * (mean - self._baseline)
+        spread = (statistics.pstdev(self._recent) if self._recent else 0.0) or 1.0
+        best = self._best
+        moved = [
+            (arch, (reward - self._baseline) / spread / len(self._drawn)) for arch, reward in self._drawn
+        ]
         moved += [(arch, 1 / len(best)) for arch in best]
         loss = torch.zeros(())
         for arch, weight in moved:

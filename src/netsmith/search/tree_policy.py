@@ -23,6 +23,8 @@ EMBEDDING, HIDDEN, HEAD = 10, 100, 500  # of the release
 _NODES = tuple(merge for merge in MERGES if merge is not None)
 
 State = tuple[torch.Tensor, torch.Tensor]
+Step = tuple[str, tuple[int, ...], int]
+"""A kind of decision, its place, and the option that is taken."""
 
 
 @dataclass(eq=False)
@@ -96,24 +98,54 @@ class Given:
 
     def choose(self, kind: str, spot: Spot, logs: torch.Tensor) -> int:
         """Return what the tree has there."""
-        edge, node = LAYER, self.tree
-        for number in spot.place:
-            edge, behind = node.branches[number].edge, node.branches[number].node
-            if behind is None:
-                return EDGES.index(edge) if kind == "edge" else 0
-            node = behind
-        if kind == "edge":
-            return EDGES.index(edge)
-        return 1 if kind == "expand" else _NODES.index((node.merge, len(node.branches)))
+        option = _option(self.tree, kind, spot.place)
+        assert option is not None
+        return option
+
+
+@dataclass(frozen=True)
+class Changed:
+    """Options are those of a tree, but for one that is given; what the tree has no place for is drawn."""
+
+    tree: Node
+    step: Step
+    rng: Random
+
+    def choose(self, kind: str, spot: Spot, logs: torch.Tensor) -> int:
+        """Return what the tree has there, or not."""
+        if (kind, tuple(spot.place)) == self.step[:2]:
+            return self.step[2]
+        option = _option(self.tree, kind, spot.place)
+        return Drawn(self.rng).choose(kind, spot, logs) if option is None else option
+
+
+@dataclass
+class Decision:
+    """What was decided at a place, by the logarithms of its options' probabilities."""
+
+    kind: str
+    place: tuple[int, ...]
+    logs: torch.Tensor
+    taken: int
 
 
 @dataclass
 class Walk:
-    """A tree, the logarithm of its probability, and the entropy of its decisions, summed."""
+    """A tree, and the decisions that it was made by, in turn."""
 
     tree: Node | None
-    likelihood: torch.Tensor
-    entropy: torch.Tensor
+    decisions: list[Decision]
+
+    @property
+    def likelihood(self) -> torch.Tensor:
+        """The logarithm of the tree's probability."""
+        return torch.stack([each.logs[each.taken] for each in self.decisions]).sum()
+
+    @property
+    def entropy(self) -> torch.Tensor:
+        """The entropies of the decisions, summed."""
+        logs = torch.cat([each.logs for each in self.decisions])
+        return -(logs.exp() * logs).sum()
 
 
 class TreePolicy(nn.Module):
@@ -141,7 +173,7 @@ class TreePolicy(nn.Module):
     def walk(self, depth: int, source: Source) -> Walk:
         """Make a tree of nodes up to ``depth``, every decision as ``source`` says."""
         root = Spot(0, LAYER)
-        made = Walk(None, torch.zeros(()), torch.zeros(()))
+        made = Walk(None, [])
         waiting = [root]
         while waiting:
             spot = waiting.pop()
@@ -159,10 +191,8 @@ class TreePolicy(nn.Module):
 
     def _decide(self, kind: str, root: Spot, spot: Spot, source: Source, made: Walk) -> int:
         logs = F.log_softmax(self.heads[kind](self.state(root, spot)), dim=-1)
-        choice = source.choose(kind, spot, logs)
-        made.likelihood = made.likelihood + logs[choice]
-        made.entropy = made.entropy - (logs.exp() * logs).sum()
-        return choice
+        made.decisions.append(Decision(kind, tuple(spot.place), logs, source.choose(kind, spot, logs)))
+        return made.decisions[-1].taken
 
     def state(self, root: Spot, spot: Spot) -> torch.Tensor:
         """Return what the tree says of a spot, (2 * hidden,): from its leaves up, and from the root down."""
@@ -259,6 +289,20 @@ def _gated(gates: torch.Tensor, kept: torch.Tensor) -> State:
     let_in, let_out, update = gates.chunk(3)
     c = torch.sigmoid(let_in) * torch.tanh(update) + kept
     return torch.sigmoid(let_out) * torch.tanh(c), c
+
+
+def _option(tree: Node, kind: str, place: Sequence[int]) -> int | None:
+    """What a tree has decided at a place; None where it has none."""
+    branch = Branch(LAYER, tree)
+    for number in place:
+        if branch.node is None or number >= len(branch.node.branches):
+            return None
+        branch = branch.node.branches[number]
+    if kind == "edge":
+        return EDGES.index(branch.edge)
+    if kind == "expand":
+        return int(branch.node is not None)
+    return None if branch.node is None else _NODES.index((branch.node.merge, len(branch.node.branches)))
 
 
 def _merge(spot: Spot) -> torch.Tensor:
