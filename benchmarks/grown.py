@@ -169,7 +169,7 @@ class Bases(Trained):
         return self.tuned(name, best)
 
     def from_scratch(self, grown: Finished, epochs: int) -> Record:
-        """Return the grown network's test accuracy from scratch, and inherited after a quarter of the epochs."""
+        """Return the grown network's test accuracy from scratch, and inherited after a quarter as long."""
         module = deepcopy(grown.module)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.work.settings.seed)

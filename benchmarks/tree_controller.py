@@ -2,7 +2,8 @@
 
 In each seed one tree is planted. The error of another is the share of its places that are not as planted, a
 place nearer to the root weighing more, for what stands below it has no place where it differs. No network is
-trained: the task tells how well a searcher finds a tree, and nothing else.
+trained: the task tells how well a searcher finds a tree, and nothing else. Beside them the controller whose
+policy never learns tells what its training is good for.
 
     OMP_NUM_THREADS=1 python benchmarks/tree_controller.py --json tree_controller.json
 """
@@ -40,15 +41,16 @@ def main() -> None:
         for seed in range(options.seeds)
     ]
     figures = []
-    for name in ("controller", "random", "evolution"):
+    for name in ("controller", "untrained", "random", "evolution"):
         best = [run[name]["best"] for run in runs]
         figures.append(Figure(f"best error of {name}, mean", statistics.mean(best)))
         last = statistics.mean(run[name]["last"] for run in runs)
         figures.append(Figure(f"mean error of the last tenth asked for by {name}", last))
-    for other in ("random", "evolution"):
+    for other in ("random", "evolution", "untrained"):
+        bar = ">= 0" if other != "untrained" else None
         gains = [run[other]["best"] - run["controller"]["best"] for run in runs]
         figures.append(
-            Figure(f"best error of {other} less the controller's, mean", statistics.mean(gains), bar=">= 0")
+            Figure(f"best error of {other} less the controller's, mean", statistics.mean(gains), bar=bar)
         )
         ahead = sum(gain > 0 for gain in gains)
         figures.append(Figure(f"seeds of {len(runs)} in which the controller is ahead of {other}", ahead))
@@ -59,6 +61,7 @@ def compared(seed: int, evaluations: int) -> Record:
     target = SPACE.tree(SPACE.sample(Random(f"planted {seed}")))
     searchers: dict[str, Searcher] = {
         "controller": TreeController(SPACE, SPACE.sample, seed),
+        "untrained": TreeController(SPACE, SPACE.sample, seed, rate=0.0),
         "random": RandomSearch(SPACE.sample, seed),
         "evolution": Evolution(SPACE, SPACE.sample, seed),
     }
