@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from netsmith.search.tree_policy import Drawn, Given, TreePolicy
-from netsmith.spaces.tree import LAYER, Branch, Node
+from netsmith.search.tree_policy import Changed, Drawn, Given, Step, TreePolicy
+from netsmith.spaces.tree import EDGES, LAYER, Branch, Node
 
 
 def test_the_probabilities_of_all_trees_are_one_in_sum() -> None:
@@ -52,3 +52,33 @@ def test_what_is_said_of_a_place_depends_on_what_stands_beside_it_and_above() ->
 
     seen = {likelihood(*pair) for pair in itertools.product(("identity", "max pool"), ("add", "concat"))}
     assert len(seen) == 4
+
+
+INNER = Node("add", (Branch("conv 1"), Branch("max pool")))
+WHOLE = Node("add", (Branch(LAYER, INNER), Branch(LAYER)))
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [
+        (("edge", (0, 1), EDGES.index("conv 1")), "add(layer > add(conv 1, conv 1), layer)"),
+        (("expand", (0,), 0), "add(layer, layer)"),
+        (("node", (0,), 2), "add(layer > concat(conv 1, max pool), layer)"),
+        (("node", (), 2), "concat(layer > add(conv 1, max pool), layer)"),
+    ],
+)
+def test_a_step_changes_what_it_names_and_nothing_else(step: Step, expected: str) -> None:
+    torch.manual_seed(0)
+    policy = TreePolicy(hidden=8, head=8)
+    with torch.no_grad():
+        made = policy.walk(2, Changed(WHOLE, step, Random(0)))
+    assert str(made.tree) == expected
+
+
+def test_what_a_step_makes_room_for_is_drawn() -> None:
+    torch.manual_seed(0)
+    policy = TreePolicy(hidden=8, head=8)
+    with torch.no_grad():
+        grown = {str(policy.walk(2, Changed(WHOLE, ("node", (0,), 1), Random(i))).tree) for i in range(40)}
+    assert len(grown) > len(EDGES) / 2
+    assert all(each.startswith("add(layer > add(conv 1, max pool, ") for each in grown)
