@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from netsmith.search.tree_policy import Changed, Drawn, Given, Step, TreePolicy
+from netsmith.search.tree_policy import Step, TreePolicy
 from netsmith.spaces.tree import EDGES, LAYER, Branch, Node
 
 
@@ -20,7 +20,7 @@ def test_the_probabilities_of_all_trees_are_one_in_sum() -> None:
     trees = [Node("add", (Branch(LAYER),) * count) for count in (2, 3)]
     trees.append(Node("concat", (Branch(LAYER),) * 2))
     with torch.no_grad():
-        total = sum(float(policy.walk(1, Given(tree)).likelihood.exp()) for tree in trees)
+        total = sum(float(policy.read(1, tree).likelihood.exp()) for tree in trees)
     assert total == pytest.approx(1, abs=1e-5)
 
 
@@ -29,9 +29,9 @@ def test_a_tree_that_was_made_has_the_probability_that_it_was_made_with() -> Non
     policy, rng = TreePolicy(hidden=8, head=8), Random(0)
     with torch.no_grad():
         for _ in range(10):
-            made = policy.walk(3, Drawn(rng))
+            made = policy.draw(3, rng)
             assert made.tree is not None
-            again = policy.walk(3, Given(made.tree))
+            again = policy.read(3, made.tree)
             assert again.tree == made.tree
             torch.testing.assert_close(again.likelihood, made.likelihood)
             torch.testing.assert_close(again.entropy, made.entropy)
@@ -48,7 +48,7 @@ def test_what_is_said_of_a_place_depends_on_what_stands_beside_it_and_above() ->
         inner = Node(merge, (Branch(first), Branch("conv 1")))  # type: ignore[arg-type]
         tree = Node("add", (Branch(LAYER, inner), Branch(LAYER)))
         with torch.no_grad():
-            return float(policy.walk(2, Given(tree)).likelihood)
+            return float(policy.read(2, tree).likelihood)
 
     seen = {likelihood(*pair) for pair in itertools.product(("identity", "max pool"), ("add", "concat"))}
     assert len(seen) == 4
@@ -71,7 +71,7 @@ def test_a_step_changes_what_it_names_and_nothing_else(step: Step, expected: str
     torch.manual_seed(0)
     policy = TreePolicy(hidden=8, head=8)
     with torch.no_grad():
-        made = policy.walk(2, Changed(WHOLE, step, Random(0)))
+        made = policy.change(2, WHOLE, step, Random(0))
     assert str(made.tree) == expected
 
 
@@ -79,6 +79,6 @@ def test_what_a_step_makes_room_for_is_drawn() -> None:
     torch.manual_seed(0)
     policy = TreePolicy(hidden=8, head=8)
     with torch.no_grad():
-        grown = {str(policy.walk(2, Changed(WHOLE, ("node", (0,), 1), Random(i))).tree) for i in range(40)}
+        grown = {str(policy.change(2, WHOLE, ("node", (0,), 1), Random(i)).tree) for i in range(40)}
     assert len(grown) > len(EDGES) / 2
     assert all(each.startswith("add(layer > add(conv 1, max pool, ") for each in grown)

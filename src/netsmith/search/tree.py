@@ -14,7 +14,7 @@ from torch import nn
 
 from netsmith.arch import Arch
 from netsmith.search.searcher import Allowed, Draw, fresh, values
-from netsmith.search.tree_policy import HEAD, HIDDEN, Changed, Drawn, Given, Source, Step, TreePolicy
+from netsmith.search.tree_policy import HEAD, HIDDEN, Decision, Step, TreePolicy
 from netsmith.spaces.tree import TreeSpace
 from netsmith.trial import Trial
 
@@ -75,21 +75,20 @@ class TreeController:
         self._baseline = 0.0
         self._steps: dict[Arch, tuple[Arch, Step]] = {}
         self._failures: Counter[Step] = Counter()
+        self._read: dict[Arch, list[Decision]] = {}
 
     def ask(self) -> Arch:
         """Make a tree by the policy, or by a step from one of the best."""
         for _ in range(_RETRIES):
+            from_best = len(self._rewards) >= self._batch and self._rng.random() < self._near
+            parent = self._rng.choice(self._best) if from_best and self._best else None
             with torch.no_grad():
-                parent, source = self._source()
-                node = self.policy.walk(self._space.depth, source).tree
-            if node is None:
-                continue
-            arch = self._space.arch_of(node)
+                arch, step = self._drawn_arch() if parent is None else self._stepped(parent)
             if arch not in self._rewards and self._allowed(arch):
-                if isinstance(source, Changed) and parent is not None:
-                    self._steps[arch] = parent, source.step
+                if step is not None:
+                    self._steps[arch] = step
                 return arch
-            if parent is None:
+            if step is None:
                 self._drawn.append((arch, self._rewards.get(arch, 0.0)))
         return fresh(self._draw, self._rewards, self._rng)
 
@@ -106,30 +105,33 @@ class TreeController:
             self._drawn.append((trial.arch, reward))
         if len(self._rewards) % self._batch == 0:
             self._learn()
-            self._drawn = []
+            self._drawn, self._read = [], {}
 
     @property
     def _best(self) -> list[Arch]:
-        """The trees of the greatest rewards."""
-        trees = (arch for arch in self._rewards if self._space.tree(arch) is not None)
+        """The trees of the greatest rewards; the network as it is, all 0, is none."""
+        trees = (arch for arch in self._rewards if any(arch.choices))
         return nlargest(self._most, trees, key=self._rewards.__getitem__)
 
-    def _source(self) -> tuple[Arch | None, Source]:
-        """The tree that a step is taken from, if one is, and what decides."""
-        best = self._best
-        if len(self._rewards) < self._batch or not best or self._rng.random() >= self._near:
-            return None, Drawn(self._rng)
-        parent = self._rng.choice(best)
+    def _drawn_arch(self) -> tuple[Arch, None]:
+        """A tree that the policy draws."""
+        return self._space.arch_of(self.policy.draw(self._space.depth, self._rng).tree), None
+
+    def _stepped(self, parent: Arch) -> tuple[Arch, tuple[Arch, Step]]:
+        """A tree that is one step from another, that one, and the step."""
         tree = self._space.tree(parent)
         assert tree is not None
+        if parent not in self._read:
+            self._read[parent] = self.policy.read(self._space.depth, tree).decisions
         steps: dict[Step, float] = {}
-        for each in self.policy.walk(self._space.depth, Given(tree)).decisions:
+        for each in self._read[parent]:
             for option, chance in enumerate(each.logs.exp().tolist()):
                 step = (each.kind, each.place, option)
                 if option != each.taken:
                     steps[step] = (_LEAST + chance) * _FAILED ** self._failures[step]
         (step,) = self._rng.choices(list(steps), list(steps.values()))
-        return parent, Changed(tree, step, self._rng)
+        made = self.policy.change(self._space.depth, tree, step, self._rng)
+        return self._space.arch_of(made.tree), (parent, step)
 
     def _learn(self) -> None:
         self._recent.extend(reward for _, reward in self._drawn)
@@ -146,7 +148,7 @@ class TreeController:
         for arch, weight in moved:
             node = self._space.tree(arch)
             if node is not None:
-                made = self.policy.walk(self._space.depth, Given(node))
+                made = self.policy.read(self._space.depth, node)
                 loss = loss - weight * made.likelihood - self._entropy * made.entropy / len(moved)
         if not loss.requires_grad:
             return

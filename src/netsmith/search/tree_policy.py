@@ -7,11 +7,11 @@ up and from the root down; what both say of the place is what the decision is ma
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from random import Random
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,8 @@ _NODES = tuple(merge for merge in MERGES if merge is not None)
 State = tuple[torch.Tensor, torch.Tensor]
 Step = tuple[str, tuple[int, ...], int]
 """A kind of decision, its place, and the option that is taken."""
+Known = Callable[[str, tuple[int, ...]], int | None]
+"""What is taken of a kind of decision at a place; None where that is to be drawn."""
 
 
 @dataclass(eq=False)
@@ -69,54 +71,6 @@ class Spot:
             return None
         branches = (Branch(child.edge or EDGES[0], child.node()) for child in self.children)
         return Node("add" if self.merge == "add" else "concat", tuple(branches))
-
-
-class Source(Protocol):
-    """What decides when a tree is made."""
-
-    def choose(self, kind: str, spot: Spot, logs: torch.Tensor) -> int:
-        """Return the option that is taken of a decision, by the logarithms of their probabilities."""
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """Options are drawn by their probabilities."""
-
-    rng: Random
-
-    def choose(self, kind: str, spot: Spot, logs: torch.Tensor) -> int:
-        """Draw one."""
-        weights = logs.exp().tolist()
-        return self.rng.choices(range(len(weights)), weights)[0]
-
-
-@dataclass(frozen=True)
-class Given:
-    """Options are those of a tree."""
-
-    tree: Node
-
-    def choose(self, kind: str, spot: Spot, logs: torch.Tensor) -> int:
-        """Return what the tree has there."""
-        option = _option(self.tree, kind, spot.place)
-        assert option is not None
-        return option
-
-
-@dataclass(frozen=True)
-class Changed:
-    """Options are those of a tree, but for one that is given; what the tree has no place for is drawn."""
-
-    tree: Node
-    step: Step
-    rng: Random
-
-    def choose(self, kind: str, spot: Spot, logs: torch.Tensor) -> int:
-        """Return what the tree has there, or not."""
-        if (kind, tuple(spot.place)) == self.step[:2]:
-            return self.step[2]
-        option = _option(self.tree, kind, spot.place)
-        return Drawn(self.rng).choose(kind, spot, logs) if option is None else option
 
 
 @dataclass
@@ -170,29 +124,51 @@ class TreePolicy(nn.Module):
             else:
                 nn.init.zeros_(parameter)
 
-    def walk(self, depth: int, source: Source) -> Walk:
-        """Make a tree of nodes up to ``depth``, every decision as ``source`` says."""
-        root = Spot(0, LAYER)
-        made = Walk(None, [])
+    def draw(self, depth: int, rng: Random) -> Walk:
+        """Draw a tree of nodes up to ``depth``."""
+        return self._walk(depth, lambda kind, place: None, rng)
+
+    def read(self, depth: int, tree: Node) -> Walk:
+        """Make a tree that there is, to tell how probable it is."""
+        return self._walk(depth, partial(_option, tree), Random())
+
+    def change(self, depth: int, tree: Node, step: Step, rng: Random) -> Walk:
+        """Make a tree with another option at one place; what it has no place for is drawn.
+
+        Only what is drawn is among the decisions.
+        """
+
+        def known(kind: str, place: tuple[int, ...]) -> int | None:
+            return step[2] if (kind, place) == step[:2] else _option(tree, kind, place)
+
+        return self._walk(depth, known, rng, weighed=False)
+
+    def _walk(self, depth: int, known: Known, rng: Random, *, weighed: bool = True) -> Walk:
+        """Make a tree from the root down; what is known is only looked at where it is to be ``weighed``."""
+        root, decisions = Spot(0, LAYER), list[Decision]()
+
+        def decide(kind: str, spot: Spot) -> int:
+            place = tuple(spot.place)
+            option = known(kind, place)
+            if option is None or weighed:
+                logs = F.log_softmax(self.heads[kind](self.state(root, spot)), dim=-1)
+                if option is None:
+                    weights = logs.exp().tolist()
+                    option = rng.choices(range(len(weights)), weights)[0]
+                decisions.append(Decision(kind, place, logs, option))
+            return option
+
         waiting = [root]
         while waiting:
             spot = waiting.pop()
             if spot.edge is None:
-                spot.decide(EDGES[self._decide("edge", root, spot, source, made)])
-            if spot.depth == depth:
+                spot.decide(EDGES[decide("edge", spot)])
+            if spot.depth == depth or (spot is not root and not decide("expand", spot)):
                 continue
-            if spot is not root and not self._decide("expand", root, spot, source, made):
-                continue
-            merge, count = _NODES[self._decide("node", root, spot, source, made)]
+            merge, count = _NODES[decide("node", spot)]
             spot.branch(merge, count, LAYER if spot is root else None)
             waiting.extend(reversed(spot.children))
-        made.tree = root.node()
-        return made
-
-    def _decide(self, kind: str, root: Spot, spot: Spot, source: Source, made: Walk) -> int:
-        logs = F.log_softmax(self.heads[kind](self.state(root, spot)), dim=-1)
-        made.decisions.append(Decision(kind, tuple(spot.place), logs, source.choose(kind, spot, logs)))
-        return made.decisions[-1].taken
+        return Walk(root.node(), decisions)
 
     def state(self, root: Spot, spot: Spot) -> torch.Tensor:
         """Return what the tree says of a spot, (2 * hidden,): from its leaves up, and from the root down."""
