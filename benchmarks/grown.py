@@ -41,7 +41,7 @@ from netsmith.transform.widen import widened, widening
 
 SETS = ("Fashion-MNIST", "CIFAR-10")
 DEVICE = "onnxruntime:threads=1"
-NETWORK = "ResNet"
+NETWORK, WIDTH = "ResNet", 0.67  # so that a base is small for its images, and there is something to gain
 PARAMS, LATENCY = 2.0, 3.0  # times what the base takes: the limits of growth
 QUARTER = 4
 HALVINGS, MOST_WIDER = 8, 3.0
@@ -55,9 +55,9 @@ def main() -> None:
     arguments.add_argument("--work", type=Path, default=Path("runs/grown"), help="folder of the designs")
     arguments.add_argument("--sets", nargs="+", choices=SETS, default=SETS, help="of images")
     arguments.add_argument("--strategies", nargs="+", default=["path-level"])
-    arguments.add_argument("--images", type=int, default=4000)
+    arguments.add_argument("--images", type=int, default=8000)
     arguments.add_argument("--epochs", type=int, default=12, help="of a base's training")
-    arguments.add_argument("--tuning", type=int, default=6, help="epochs of training on")
+    arguments.add_argument("--tuning", type=int, default=8, help="epochs of training on")
     arguments.add_argument("--seeds", type=int, default=3)
     options = arguments.parse_args()
     if not (options.data / "fashion_mnist").exists() or not (options.data / "cifar10_jpg").exists():
@@ -118,7 +118,7 @@ class Bases(Trained):
     """A trained network, and what becomes of it in several ways."""
 
     def __init__(self, work: Work, epochs: int) -> None:
-        super().__init__(work, NETWORK, epochs)
+        super().__init__(work, NETWORK, epochs, WIDTH)
         self.channels = widening(channels_of(self.base.module, work.splits.input_shape))
 
     @property

@@ -14,15 +14,15 @@ from netsmith.pipeline.work import Work
 
 
 class Trained:
-    """A network by its name, trained for so many epochs: ``base``."""
+    """A network by its name, of so many times its channels, trained for so many epochs: ``base``."""
 
-    def __init__(self, work: Work, name: str, epochs: int) -> None:
+    def __init__(self, work: Work, name: str, epochs: int, width: float = 1.0) -> None:
         self.work = work
         work.read_images()
         splits = work.splits
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(work.settings.seed)
-            module = NETWORKS[name](splits.input_shape[0], splits.classes)
+            module = NETWORKS[name](splits.input_shape[0], splits.classes, width)
         work.set_threads(module)
         self.base = self.tuned("base", module, epochs)
 
