@@ -2,10 +2,11 @@
 
 Two hundred networks like VGG, ResNet and MobileNet, of random widths, weights and statistics, have up to four
 of their convolutions grown into random trees without pooling, and random channels copied (Net2Net): the worst
-difference of a logit is shown. Then each kind is trained on part of Fashion-MNIST and four of its convolutions
-are grown into a random tree with pooling, which changes what they compute; then repaired by the logits that
-they had on training images, as every search does: what the trees did to logits and to test accuracy is shown
-before and after. Last, the published cell in the published networks has the published parameters.
+difference of a logit is shown. Then each kind is trained on part of Fashion-MNIST, and four of its
+convolutions are grown into a random tree with pooling, which changes what they compute; then repaired by the
+logits that they had on training images, as every search does: what the trees did to logits and to test
+accuracy is shown before and after. Last, the published cell in the published networks has the published
+parameters.
 
     python benchmarks/transformations.py --data ../shared/data --json transformations.json
 """
