@@ -23,9 +23,7 @@ ENTROPY, BATCH, MOST_GRADIENT, BASELINE_RATE = 0.01, 10, 40.0, 0.95
 # Ours: the release's 6e-3, and advantages as they come, settle on a tree before there is a good one.
 RATE, BEST = 3e-3, 5
 NEAR = 0.9
-_LEAST = (
-    0.1  # what is added to the probability of a step, so that a policy that is sure of itself tries others
-)
+_LEAST = 0.1  # what is added to the probability of a step: a policy that is sure of itself may be wrong
 _FAILED = 0.1  # what is left of a step's chance where it made a tree worse
 _RETRIES = 20
 
@@ -39,7 +37,7 @@ class TreeController:
     policy's probabilities, a tenth of that where the option has made a tree worse there. In the place of a
     tree that is not allowed, or was asked for before, another is made, at last drawn by ``draw``.
 
-    Every ``batch`` trials the policy makes one step of Adam: by REINFORCE over the trees that it drew,
+    Every ``batch`` trials the policy makes one step of Adam: by REINFORCE over the trees that are no steps,
     advantages in standard deviations, their baseline following the mean reward; and by the likelihood of
     the best trees (priority queue training, Abolafia et al. 2018, section 2), without which a few hundred
     trials teach it little. The release only draws: on planted optima that is behind evolution.
