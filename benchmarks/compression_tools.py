@@ -110,7 +110,7 @@ class Rivals(Trained):
     """A trained network, and what each tool makes of it."""
 
     def __init__(self, work: Work, name: str, epochs: int) -> None:
-        super().__init__(work, name, epochs)
+        super().__init__(work, NETWORKS[name], epochs)
         self.latency_ms = work.once("whole", lambda: {"ms": self.timed(self.base.module)})["ms"]
 
     def pruned_by_us(self, out: Path, share: float) -> Finished:

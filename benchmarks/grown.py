@@ -1,11 +1,11 @@
 """Paths grown in a trained network, beside training it on and plain widening, at equal size and latency.
 
-A network like ResNet is trained on part of Fashion-MNIST, and of CIFAR-10's JPEGs. `netsmith.grow` searches
-for the tree of paths that does best within so many times its parameters and latency, and trains it on. Beside
-it, trained on for as long by the same recipe: the network as it was; and with its channels copied everywhere
-alike (Net2Net), up to the grown network's parameters, and up to its latency as measured. The grown network is
-also trained from scratch, for as many epochs as the base, and with the weights it inherits for a quarter of
-them. Validation images choose; test images choose nothing.
+A network too small for its images is trained on part of Fashion-MNIST, and of CIFAR-10's JPEGs.
+`netsmith.grow` searches for the tree of paths that does best within so many times its parameters and latency,
+and trains it on. Beside it, trained on for as long by the same recipe: the network as it was; and with its
+channels copied everywhere alike (Net2Net), up to the grown network's parameters, and up to its latency as
+measured. The grown network is also trained from scratch, for as many epochs as the base, and with the weights
+it inherits for a quarter of them. Validation images choose; test images choose nothing.
 
     python benchmarks/grown.py --data ../shared/data --json grown.json
 """
@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from harness import Figure, Record, Records, jpegs, parser, part_of, publish
+from networks import small
 from torch import nn
 from trained import Trained
 
@@ -41,10 +42,9 @@ from netsmith.transform.widen import widened, widening
 
 SETS = ("Fashion-MNIST", "CIFAR-10")
 DEVICE = "onnxruntime:threads=1"
-NETWORK, WIDTH = "ResNet", 0.67  # so that a base is small for its images, and there is something to gain
 PARAMS, LATENCY = 2.0, 3.0  # times what the base takes: the limits of growth
 QUARTER = 4
-HALVINGS, MOST_WIDER = 8, 3.0
+HALVINGS, MOST_WIDER = 8, 6.0
 CIFAR_TEST = 10_000
 
 
@@ -55,7 +55,7 @@ def main() -> None:
     arguments.add_argument("--work", type=Path, default=Path("runs/grown"), help="folder of the designs")
     arguments.add_argument("--sets", nargs="+", choices=SETS, default=SETS, help="of images")
     arguments.add_argument("--strategies", nargs="+", default=["path-level"])
-    arguments.add_argument("--images", type=int, default=8000)
+    arguments.add_argument("--images", type=int, default=16_000)
     arguments.add_argument("--epochs", type=int, default=12, help="of a base's training")
     arguments.add_argument("--tuning", type=int, default=8, help="epochs of training on")
     arguments.add_argument("--seeds", type=int, default=3)
@@ -118,7 +118,7 @@ class Bases(Trained):
     """A trained network, and what becomes of it in several ways."""
 
     def __init__(self, work: Work, epochs: int) -> None:
-        super().__init__(work, NETWORK, epochs, WIDTH)
+        super().__init__(work, small, epochs)
         self.channels = widening(channels_of(self.base.module, work.splits.input_shape))
 
     @property

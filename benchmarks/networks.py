@@ -1,4 +1,4 @@
-"""Networks of the kinds that compression is judged on, as plain PyTorch modules, each of any width."""
+"""Networks as plain PyTorch modules: those that compression is judged on, of any width, and a small one."""
 
 from __future__ import annotations
 
@@ -40,6 +40,15 @@ def mobilenet(channels: int, classes: int, width: float = 1.0) -> nn.Module:
         layers += [*_conv(taken, taken, stride, groups=taken), *_conv(taken, given, kernel=1)]
         taken = given
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(taken, classes))
+
+
+def small(channels: int, classes: int) -> nn.Module:
+    """Four 3x3 convolutions: fewer parameters than most images have use for."""
+    layers: list[nn.Module] = []
+    for given, stride in ((8, 1), (8, 2), (16, 1), (16, 2)):
+        layers += _conv(channels, given, stride)
+        channels = given
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
 
 
 NETWORKS = {"VGG": vgg, "ResNet": resnet, "MobileNet": mobilenet}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 
 import torch
-from networks import NETWORKS
 from torch import nn
 
 from netsmith.pipeline.finish import Finished, export_network, finish, training_recipe
@@ -14,15 +14,15 @@ from netsmith.pipeline.work import Work
 
 
 class Trained:
-    """A network by its name, of so many times its channels, trained for so many epochs: ``base``."""
+    """A network for images of so many channels and classes, trained for so many epochs: ``base``."""
 
-    def __init__(self, work: Work, name: str, epochs: int, width: float = 1.0) -> None:
+    def __init__(self, work: Work, make: Callable[[int, int], nn.Module], epochs: int) -> None:
         self.work = work
         work.read_images()
         splits = work.splits
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(work.settings.seed)
-            module = NETWORKS[name](splits.input_shape[0], splits.classes, width)
+            module = make(splits.input_shape[0], splits.classes)
         work.set_threads(module)
         self.base = self.tuned("base", module, epochs)
 
