@@ -42,7 +42,7 @@ from netsmith.transform.widen import widened, widening
 
 SETS = ("Fashion-MNIST", "CIFAR-10")
 DEVICE = "onnxruntime:threads=1"
-PARAMS, LATENCY = 2.0, 3.0  # times what the base takes: the limits of growth
+PARAMS, LATENCY = 2.0, 5.0  # times what the base takes: the limits of growth
 QUARTER = 4
 HALVINGS, MOST_WIDER = 8, 6.0
 CIFAR_TEST = 10_000
@@ -57,6 +57,7 @@ def main() -> None:
     arguments.add_argument("--strategies", nargs="+", default=["path-level"])
     arguments.add_argument("--images", type=int, default=16_000)
     arguments.add_argument("--epochs", type=int, default=12, help="of a base's training")
+    arguments.add_argument("--child", type=int, default=3, help="epochs of a tree's training in the search")
     arguments.add_argument("--tuning", type=int, default=8, help="epochs of training on")
     arguments.add_argument("--seeds", type=int, default=3)
     options = arguments.parse_args()
@@ -100,7 +101,7 @@ def compared(name: str, data: Path, options: Any, seed: int) -> Record:
             "base, trained on": bases.tuned("base, trained on", bases.base.module),
         }
         for strategy in options.strategies:
-            networks[strategy] = bases.grown(folder / strategy, strategy)
+            networks[strategy] = bases.grown(folder / strategy, strategy, options.child)
         best = networks[options.strategies[0]]
         networks["wider, equal parameters"] = bases.wider(
             "wider, equal parameters", lambda module: counts_of(work, module).params <= best.counts.params
@@ -127,7 +128,7 @@ class Bases(Trained):
         found = self.work.once("base latency", lambda: {"ms": self.timed(self.base.module)})
         return float(found["ms"])
 
-    def grown(self, out: Path, strategy: str) -> Finished:
+    def grown(self, out: Path, strategy: str, child_epochs: int) -> Finished:
         """Return what `netsmith.grow` makes of the base."""
         splits, asked = self.work.splits, self.work.settings
         module, design = netsmith.grow(
@@ -140,6 +141,7 @@ class Bases(Trained):
             std=splits.std,
             strategy=strategy,
             space="tree",
+            search_epochs=child_epochs,
             epochs=asked.epochs,
             budget="quick",
             baselines="none",

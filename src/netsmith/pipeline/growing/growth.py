@@ -28,7 +28,7 @@ LEAST_CHANNELS = 8  # so that a tree of the greatest depth can halve them at eve
 # Of the release: batches for statistics, images that outputs are matched on, and the learning rate of a child
 # over that of a training from scratch.
 SETTLING_BATCHES, REPAIR_IMAGES, RATE = 10, 1000, 0.35
-# Of the epochs of a final training, the most that a child's has; published were 20 of 300.
+# Of a final training's epochs, the most that a child's has where none are asked for: 20 of 300 published.
 LENGTH = 0.15
 REPAIR_EPOCHS = {"quick": 3, "standard": 10, "thorough": 30}
 
@@ -84,9 +84,14 @@ class Growth:
         return module.eval()
 
     def suited(self, recipe: Recipe) -> Recipe:
-        """Return the recipe of a child: at a lower learning rate and for less, for it has learned already."""
-        final = training_recipe(self.work, self.base.module).epochs
-        epochs = min(recipe.epochs, math.ceil(final * LENGTH))
+        """Return the recipe of a child: at a lower learning rate and for less, for it has learned already.
+
+        It takes as many epochs as were asked for, where that was said.
+        """
+        epochs = recipe.epochs
+        if self.work.settings.search_epochs is None:
+            final = training_recipe(self.work, self.base.module).epochs
+            epochs = min(epochs, math.ceil(final * LENGTH))
         warmup = min(recipe.warmup_epochs, epochs / 10)
         return replace(recipe, lr=RATE * recipe.lr, epochs=epochs, warmup_epochs=warmup)
 
