@@ -1,15 +1,16 @@
 """Writing a network that routes each image along its own path as one ONNX file.
 
 The file holds the controller, its threshold, and ``If`` nodes: a runtime computes what the image at hand
-needs and nothing else. An ``If`` costs about ten microseconds in ONNX Runtime, so paths that are known to be
-common are written whole, each in one branch, which is optimised as a static network would be; any other path
-takes an ``If`` an operation.
+needs and nothing else. An ``If`` takes microseconds in ONNX Runtime, so paths that are known to be common are
+written whole, each in one branch, which is optimised as a static network would be, behind a few ``If`` that
+tell them apart; any other path takes an ``If`` an operation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -26,6 +27,10 @@ CHOICES = "choices"
 
 Path = Sequence[Sequence[bool]]
 """Which operations of each edge are active."""
+
+
+Asked = int | tuple["Asked", "Asked"]
+"""A path by its number, or the two that one ``If`` chooses between."""
 
 
 class RoutedParts(NamedTuple):
@@ -81,6 +86,33 @@ def write_routed(
     helper.set_model_props(model, dict(metadata or {}))
     data: bytes = model.SerializeToString()
     return data
+
+
+def ifs_before(paths: int) -> list[int]:
+    """Return how many ``If`` an image passes to each of so many common paths, and last to any other."""
+    return [depth for _, depth in sorted(_leaves(_asked(paths), 0))]
+
+
+def _asked(paths: int) -> Asked:
+    """Return how paths are told apart, from 0, the most common, to any other, whose number is ``paths``.
+
+    By Huffman's tree (1952), where images are to be as one over the place of their path (Zipf).
+    """
+    waiting: list[tuple[float, int, Asked]] = [(1 / (place + 1), place, place) for place in range(paths + 1)]
+    heapify(waiting)
+    for number in range(paths + 1, 2 * paths + 1):
+        (few, _, rare), (more, _, common) = heappop(waiting), heappop(waiting)
+        heappush(waiting, (few + more, number, (common, rare)))
+    return waiting[0][2]
+
+
+def _leaves(asked: Asked, depth: int) -> Iterator[tuple[int, int]]:
+    """Yield the numbers of paths from left to right, each with the ``If`` before it."""
+    if isinstance(asked, int):
+        yield asked, depth
+    else:
+        for side in asked:
+            yield from _leaves(side, depth + 1)
 
 
 def _check(
@@ -215,14 +247,17 @@ def _network(
     pixels = scope.module(parts.first, INPUT)
     _choose(scope, parts, scope.module(parts.controller, pixels))
     if paths:
-        branch = _Scope(file)
-        otherwise = branch.graph(_any_path(branch, parts, pixels))
-        chains = [_chain(file, parts, path, pixels) for path in paths]
-        *common, (matches, most_common) = reversed(list(zip(_matches(scope, paths), chains, strict=True)))
-        for also_matches, chain in common:
+        asked = _asked(len(paths))
+        order = [number for number, _ in _leaves(asked, 0)]
+        place = _place(scope, [paths[number] if number < len(paths) else None for number in order])
+
+        def made(number: int) -> GraphProto:
+            if number < len(paths):
+                return _chain(file, parts, paths[number], pixels)
             branch = _Scope(file)
-            otherwise = branch.graph(branch.either(also_matches, chain, otherwise))
-        result = scope.either(matches, most_common, otherwise)
+            return branch.graph(_any_path(branch, parts, pixels))
+
+        result = _told_apart(scope, asked, place, 0, made)
     else:
         result = _any_path(scope, parts, pixels)
     scope.nodes.append(helper.make_node("Identity", [result], [OUTPUT], name=OUTPUT))
@@ -250,10 +285,38 @@ def _choose(scope: _Scope, parts: RoutedParts, logits: str) -> None:
     scope.nodes.append(helper.make_node("Or", [chosen, needed], [CHOICES], name=CHOICES))
 
 
-def _matches(scope: _Scope, paths: Sequence[Path]) -> list[str]:
-    """Return whether the choices are each of ``paths``."""
-    (same,) = scope.node("Equal", [CHOICES, scope.constant(np.array(paths, bool))])
-    return _apart(scope, _reduced(scope, "ReduceMin", same, [1, 2]), len(paths))
+def _place(scope: _Scope, paths: Sequence[Path | None]) -> str:
+    """Return the place (1,) among ``paths`` of that which the choices are; of None where they are none.
+
+    The score of a path is the number of choices that differ from it, negated, so that only the one that is
+    meant reaches 0; that of None is between 0 and all others.
+    """
+    meant = [np.zeros(0) if path is None else np.array(path, np.float32).ravel() for path in paths]
+    size = max(map(len, meant))
+    weights = np.array([2 * one - 1 if len(one) else np.zeros(size) for one in meant], np.float32).T
+    offsets = np.array([-one.sum() if len(one) else -0.5 for one in meant], np.float32)
+    (numbers,) = scope.node("Cast", [CHOICES], to=TensorProto.FLOAT)
+    (row,) = scope.node("Reshape", [numbers, scope.constant(np.array([1, -1]))])
+    (scores,) = scope.node("Gemm", [row, scope.constant(weights), scope.constant(offsets)])
+    return scope.node("ArgMax", [scores], axis=1, keepdims=0)[0]
+
+
+def _told_apart(
+    scope: _Scope, asked: Asked, place: str, first: int, made: Callable[[int], GraphProto]
+) -> str:
+    """Write the ``If`` that lead to the path at ``place``, the leftmost of ``asked`` being at ``first``."""
+    assert not isinstance(asked, int)
+    left, right = asked
+    boundary = first + sum(1 for _ in _leaves(left, 0))
+
+    def branch(side: Asked, begin: int) -> GraphProto:
+        if isinstance(side, int):
+            return made(side)
+        inside = _Scope(scope.file)
+        return inside.graph(_told_apart(inside, side, place, begin, made))
+
+    (is_left,) = scope.node("Less", [place, scope.constant(np.array([boundary]))])
+    return scope.either(is_left, branch(left, first), branch(right, boundary))
 
 
 def _reduced(scope: _Scope, op: str, flags: str, axes: Sequence[int]) -> str:

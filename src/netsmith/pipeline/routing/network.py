@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 
 import torch
 from torch import nn
 
 from netsmith.arch import Arch
 from netsmith.costs import Costs
-from netsmith.export.routed import RoutedParts, write_routed
+from netsmith.export.routed import RoutedParts, ifs_before, write_routed
 from netsmith.latency.model import LatencyModel
 from netsmith.nn.controller import Controller, ControllerKind, build_controller
 from netsmith.nn.network import Network
@@ -24,11 +25,10 @@ from netsmith.supernet.policies import policies_of
 from netsmith.supernet.routed import RoutedSupernet
 from netsmith.supernet.routed_network import RoutedNetwork
 
-# Paths that have a branch of their own in the file: each adds its weights once more, and an image that takes
-# the last of them asks for all before.
+# Paths that have a branch of their own in the file: each adds its weights once more.
 MOST_COMMON = 24
-# What stands for the place of a path among the common ones where it is not known yet, in branches asked for.
-USUAL_PLACE = 2
+# What stands for the ``If`` before a common path where its place is not known yet.
+USUAL_IFS = 3
 _TIMED_S = 6.0
 
 
@@ -41,11 +41,12 @@ class Dispatch:
 
     def usual_ms(self) -> float:
         """Return what choosing takes of an image whose path is a common one."""
-        return self.choosing_ms + USUAL_PLACE * self.if_ms
+        return self.choosing_ms + USUAL_IFS * self.if_ms
 
     def of(self, space: RoutedSpace, common: Sequence[Arch], arch: Arch) -> float:
         """Return what an image takes beside ``arch`` in a file in which the paths ``common`` are branches."""
-        passed = common.index(arch) + 1 if arch in common else len(common) + ifs_of(space, arch)
+        before = ifs_before(len(common))
+        passed = before[common.index(arch)] if arch in common else before[-1] + ifs_of(space, arch)
         return self.choosing_ms + passed * self.if_ms
 
     def to_dict(self) -> dict[str, float]:
@@ -106,22 +107,30 @@ def most_common(archs: Sequence[Arch]) -> list[Arch]:
 def measure_dispatch(work: Work, space: RoutedSpace) -> Dispatch:
     """Measure what choosing a path takes: files that all compute one path, chosen in three ways.
 
-    One is the static network of the path; one routes every image to its branch; one passes an ``If`` at each
-    operation. Weights are untrained, and the controller's last layer says what is wanted.
+    One is the static network of the path; one routes every image to its branch, beside as many others as a
+    file may have; one passes an ``If`` at each operation. Weights are untrained, and the controller's last
+    layer says what is wanted.
     """
     arch = space.arch((1,) * len(space.edges))
     network = new_network(work, space).eval()
     _force(network.controller, policies_of(space, [arch])[0])
     static = deployable(work, Network(space.plan(arch)))
     shape = work.splits.input_shape
+    common = [arch, *islice((other for other in space.neighbours(arch) if _single(other)), MOST_COMMON - 1)]
     files = {
         "static": work.bench.device.export(static, shape, input_type="uint8"),
-        "branch": write_file(work, network, [arch], "branch"),
+        "branch": write_file(work, network, common, "branch"),
         "ifs": write_file(work, network, [], "ifs"),
     }
     timed = {name: one.median_ms for name, one in work.bench.time_files(files, limit_s=_TIMED_S).items()}
-    if_ms = max(0.0, timed["ifs"] - timed["branch"]) / max(1, ifs_of(space, arch) - 1)
-    return Dispatch(max(0.0, timed["branch"] - timed["static"] - if_ms), if_ms)
+    before = ifs_before(len(common))[0]
+    if_ms = max(0.0, timed["ifs"] - timed["branch"]) / max(1, ifs_of(space, arch) - before)
+    return Dispatch(max(0.0, timed["branch"] - timed["static"] - before * if_ms), if_ms)
+
+
+def _single(arch: Arch) -> bool:
+    """Whether no edge of a path adds up operations."""
+    return all(bits.bit_count() <= 1 for bits in arch.choices)
 
 
 def _force(controller: Controller, policy: torch.Tensor) -> None:
