@@ -45,7 +45,7 @@ def test_easy_images_take_cheap_paths(
     monkeypatch.setattr(Work, "routed_space", lambda work, width: space())
     data, pixels = write(tmp_path / "images.npz")
     settings = small(
-        data=str(data), device="fake:likes=7", strategy="instance", stages=None, latency=0.047,
+        data=str(data), device="fake:likes=7", strategy="instance", stages=None, latency=0.048,
         augment="none", search_epochs=16, epochs=4, threads=1,
     )  # fmt: skip
     design = run(settings, tmp_path / "design")
