@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from PIL import Image
 
 import netsmith
+from netsmith.budget import Budget
 from netsmith.cli import main
 from netsmith.errors import BudgetError, DeviceError, FolderError, SettingsError
 from netsmith.journal import read
@@ -22,6 +24,7 @@ from netsmith.pipeline.compression.compressed import compression
 from netsmith.pipeline.described import Routes
 from netsmith.pipeline.design import run
 from netsmith.pipeline.pick import pick
+from netsmith.pipeline.routing.instance import halts
 from netsmith.pipeline.settings import Settings
 from netsmith.spaces.routed import RoutedSpace
 from netsmith.supernet.policies import archs_of
@@ -156,6 +159,29 @@ def test_killed_again_and_again_it_ends_alike(
     events = list(read(again.folder / "journal"))
     epochs = [(e["phase"], e["number"], e["epoch"]) for e in events if e["event"] == "instance_epoch"]
     assert len(epochs) == len(set(epochs)) > 10
+
+
+def led(expected_ms: Callable[[float], float]) -> tuple[Any, list[float]]:
+    """A search for a limit of 1 ms whose images take what is told of an aim, and the aims it was led to."""
+    aims: list[float] = []
+    descent = SimpleNamespace(lower_ms=0.1, come_down=lambda aim: aims.append(aim) or aim)
+    work = SimpleNamespace(budget=Budget(latency_ms=1.0))
+    return SimpleNamespace(descent=descent, work=work, expected_ms=expected_ms), aims
+
+
+def test_what_images_take_beyond_an_aim_is_allowed_for_in_all_that_follow() -> None:
+    """Images take a fifth more than what is aimed at: the second aim is lower by that, and the third too."""
+    search, aims = led(lambda aim: 1.2 * aim)
+    assert halts(search) == aims
+    assert aims == pytest.approx([0.98 * 1.25, 0.98 / 1.2, 0.98 * 0.85 / 1.2])
+
+
+def test_a_search_that_cannot_follow_is_led_to_the_least_and_left() -> None:
+    search, aims = led(lambda aim: 2.0)
+    assert len(halts(search)) == 3
+    assert aims == sorted(aims, reverse=True)
+    assert aims[0] == pytest.approx(0.98 * 1.25)
+    assert aims[-1] == pytest.approx(1.03 * 0.1)  # never below where anything is rewarded
 
 
 def test_a_limit_below_the_cheapest_path_names_the_least(

@@ -199,7 +199,10 @@ def prepared(work: Work) -> Search:
 
 
 def halts(search: Search) -> list[Bound]:
-    """Search down to each share of the limit, and for the limit itself on until it should be kept."""
+    """Search down to each share of the limit, and for the limit itself on until it should be kept.
+
+    Where images should take more than a share, what follows aims lower by as much.
+    """
     descent, limit = search.descent, float(search.work.budget.latency_ms or 0.0)
     least = ROOM * descent.lower_ms
     if MARGIN * limit < least:
@@ -207,17 +210,17 @@ def halts(search: Search) -> list[Bound]:
             f"a mean latency of {limit:.4g} ms was asked for, and the cheapest path of {search.space.id} "
             f"with the choice of it should take {descent.lower_ms:.4g} ms; ask for at least {least:.3g}ms"
         )
-    kept = []
+    kept, tighter = [], 1.0
     for share in FRONT:
-        aim = max(least, MARGIN * share * limit)
-        bound = descent.come_down(aim)
-        for _ in range(TRIES if share == 1.0 else 0):
-            expected = search.expected_ms(bound)
-            if expected <= limit or aim == least:
-                break
-            aim = max(least, aim * MARGIN * limit / expected)
+        for _ in range(1 + (TRIES if share == 1.0 else 0)):
+            aim = max(least, tighter * MARGIN * share * limit)
             bound = descent.come_down(aim)
-        search.expected_ms(bound)
+            expected = search.expected_ms(bound)
+            if expected <= share * limit:
+                break
+            tighter *= MARGIN * share * limit / expected  # all that follows lags behind alike
+            if aim == least:
+                break
         kept.append(bound)
     return kept
 
