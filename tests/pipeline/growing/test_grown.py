@@ -18,12 +18,17 @@ from netsmith.errors import BudgetError, FolderError, SettingsError, TransformEr
 from netsmith.journal import read
 from netsmith.nn.tree import Tree
 from netsmith.pipeline.answer import Design
+from netsmith.pipeline.base import Base
 from netsmith.pipeline.design import run
+from netsmith.pipeline.folder import DesignFolder
 from netsmith.pipeline.growing import growth, start
 from netsmith.pipeline.growing.asked import from_base
 from netsmith.pipeline.pick import pick
+from netsmith.pipeline.progress import Silent
 from netsmith.pipeline.searching import short_training
 from netsmith.pipeline.settings import Settings
+from netsmith.pipeline.work import Work
+from netsmith.train import Recipe
 from tests.pipeline.stop import Stop
 
 Make = Callable[..., Settings]
@@ -96,6 +101,20 @@ def test_each_tree_is_measured_and_trained_once(larger: Design) -> None:
     assert not any(Arch.from_dict(trial_of(events, digests[-1])).choices), "the last is the base as it is"
     for repaired in (e for e in events if e["event"] == "repaired"):
         assert repaired["after"] <= repaired["before"]
+
+
+@pytest.mark.parametrize(("asked", "epochs"), [(None, 3), (1, 1), (7, 7)])
+def test_a_tree_trains_for_as_long_as_was_asked_for(
+    small: Make, tmp_path: Path, asked: int | None, epochs: int
+) -> None:
+    """Where nothing was, for 0.15 of the final training's 20 epochs at most; slower either way."""
+    settings = small(epochs=20, search_epochs=asked)
+    with DesignFolder(tmp_path / "it", settings) as folder:
+        work = Work(folder, settings.data, Silent())
+        work.read_images()
+        recipe = Recipe(epochs=asked or 9, lr=0.1)
+        suited = growth.Growth(work, Base(own(), digest="0" * 32)).suited(recipe)
+    assert (suited.epochs, suited.lr) == (epochs, pytest.approx(0.035))
 
 
 def test_its_page_draws_the_tree_and_its_command_repeats_it(larger: Design, base: Design) -> None:
