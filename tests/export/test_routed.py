@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from itertools import compress, product
 from pathlib import Path
 from random import Random
 
@@ -16,8 +15,9 @@ from torch import nn
 
 from netsmith.arch import Arch
 from netsmith.errors import ExportError
+from netsmith.export.huffman import ifs_before
 from netsmith.export.onnx import read_metadata
-from netsmith.export.routed import RoutedParts, ifs_before, write_routed
+from netsmith.export.routed import RoutedParts, write_routed
 from netsmith.nn.controller import build_controller
 from netsmith.nn.preprocess import Normalize
 from netsmith.spaces.mbconv import Stage
@@ -135,25 +135,6 @@ def test_an_image_runs_its_own_path_and_nothing_else(
         force(network, arch)
         paths = policies_of(SPACE, [arch]).tolist() if common else ()
         assert operations_run(network, paths) == 3 + 2 + convolutions
-
-
-def least_ifs(weights: tuple[float, ...]) -> float:
-    """The least that images pass in all, by every way to tell them apart."""
-    if len(weights) == 1:
-        return 0.0
-    sides = product((True, False), repeat=len(weights) - 1)  # the first is always on the left
-    parted = [
-        [tuple(compress(weights, kept)), tuple(compress(weights, [not one for one in kept]))]
-        for kept in ((True, *others) for others in sides)
-    ]
-    return sum(weights) + min(least_ifs(left) + least_ifs(right) for left, right in parted if right)
-
-
-@pytest.mark.parametrize("paths", [0, 1, 2, 3, 5, 6])
-def test_as_few_ifs_as_can_be_lead_to_common_paths(paths: int) -> None:
-    weights = tuple(1 / (place + 1) for place in range(paths + 1))
-    taken = sum(weight * before for weight, before in zip(weights, ifs_before(paths), strict=True))
-    assert taken == pytest.approx(least_ifs(weights))
 
 
 def test_an_image_passes_the_ifs_that_are_said_to_be_before_its_path(network: RoutedNetwork) -> None:

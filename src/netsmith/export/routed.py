@@ -10,27 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from heapq import heapify, heappop, heappush
-from itertools import count
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, TensorProto, helper
 from torch import nn
 
 from netsmith.errors import ExportError
-from netsmith.export.graph import Array, GraphWriter, UnknownOperationError
-from netsmith.export.onnx import INPUT, IR_VERSION, OPSET, OUTPUT, InputType, write_nodes
+from netsmith.export.branches import File, Scope
+from netsmith.export.graph import UnknownOperationError
+from netsmith.export.huffman import Asked, leaves, told_apart
+from netsmith.export.onnx import INPUT, IR_VERSION, OPSET, OUTPUT, InputType
 
 CHOICES = "choices"
 
 Path = Sequence[Sequence[bool]]
 """Which operations of each edge are active."""
-
-
-Asked = int | tuple["Asked", "Asked"]
-"""A path by its number, or the two that one ``If`` chooses between."""
 
 
 class RoutedParts(NamedTuple):
@@ -88,33 +84,6 @@ def write_routed(
     return data
 
 
-def ifs_before(paths: int) -> list[int]:
-    """Return how many ``If`` an image passes to each of so many common paths, and last to any other."""
-    return [depth for _, depth in sorted(_leaves(_asked(paths), 0))]
-
-
-def _asked(paths: int) -> Asked:
-    """Return how paths are told apart, from 0, the most common, to any other, whose number is ``paths``.
-
-    By Huffman's tree (1952), where images are to be as one over the place of their path (Zipf).
-    """
-    waiting: list[tuple[float, int, Asked]] = [(1 / (place + 1), place, place) for place in range(paths + 1)]
-    heapify(waiting)
-    for number in range(paths + 1, 2 * paths + 1):
-        (few, _, rare), (more, _, common) = heappop(waiting), heappop(waiting)
-        heappush(waiting, (few + more, number, (common, rare)))
-    return waiting[0][2]
-
-
-def _leaves(asked: Asked, depth: int) -> Iterator[tuple[int, int]]:
-    """Yield the numbers of paths from left to right, each with the ``If`` before it."""
-    if isinstance(asked, int):
-        yield asked, depth
-    else:
-        for side in asked:
-            yield from _leaves(side, depth + 1)
-
-
 def _check(
     parts: RoutedParts, input_shape: tuple[int, int, int], paths: Sequence[Path], input_type: InputType
 ) -> None:
@@ -157,107 +126,25 @@ def _evaluating(modules: Sequence[nn.Module]) -> Iterator[None]:
             part.training = training
 
 
-class _Written(NamedTuple):
-    """How a module is written on the value ``INPUT``."""
-
-    nodes: Sequence[NodeProto]
-    constants: Sequence[TensorProto]
-    output: str
-
-
-class _File:
-    """What the graph and all its branches share: the count of names, and how each module is written."""
-
-    def __init__(self) -> None:
-        self.names = count()
-        self._written: dict[nn.Module, _Written] = {}
-
-    def written(self, module: nn.Module) -> _Written:
-        """Return how a module is written; each is traced and folded once."""
-        if module not in self._written:
-            writer = GraphWriter()
-            output = write_nodes(writer, module)
-            self._written[module] = _Written(writer.nodes, list(writer.constants.values()), output)
-        return self._written[module]
-
-
-class _Scope:
-    """The nodes and constants of the graph, or of one branch; their names are unique in the file.
-
-    A branch holds its own weights: what it reads from around it is no constant to ONNX Runtime, which then
-    neither packs nor folds it, and a convolution takes several times as long.
-    """
-
-    def __init__(self, file: _File) -> None:
-        self.file = file
-        self.nodes: list[NodeProto] = []
-        self.constants: list[TensorProto] = []
-
-    def constant(self, values: Array) -> str:
-        """Add a constant and return its name."""
-        name = f"constant_{next(self.file.names)}"
-        self.constants.append(numpy_helper.from_array(values, name))
-        return name
-
-    def node(self, op: str, inputs: Sequence[str], outputs: int = 1, **attributes: Any) -> list[str]:
-        """Add a node and return the names of its outputs."""
-        name = f"{op}_{next(self.file.names)}"
-        names = [f"{name}_{i}" for i in range(outputs)]
-        self.nodes.append(helper.make_node(op, list(inputs), names, name=name, **attributes))
-        return names
-
-    def module(self, module: nn.Module, x: str) -> str:
-        """Write ``module`` on value ``x`` and return its output's name."""
-        written, prefix = self.file.written(module), f"part_{next(self.file.names)}."
-
-        def place(name: str) -> str:
-            return x if name == INPUT else prefix + name
-
-        for constant in written.constants:
-            copy = TensorProto()
-            copy.CopyFrom(constant)
-            copy.name = place(constant.name)
-            self.constants.append(copy)
-        for node in written.nodes:
-            moved = NodeProto()
-            moved.CopyFrom(node)
-            moved.name = prefix + node.name
-            moved.input[:] = map(place, node.input)
-            moved.output[:] = map(place, node.output)
-            self.nodes.append(moved)
-        return place(written.output)
-
-    def either(self, condition: str, then: GraphProto, otherwise: GraphProto) -> str:
-        """Add an ``If`` between two branches and return what it gives."""
-        return self.node("If", [condition], then_branch=then, else_branch=otherwise)[0]
-
-    def graph(self, output: str) -> GraphProto:
-        """Return the nodes as a branch, which reads what the graph around it holds."""
-        if not any(output in node.output for node in self.nodes):  # a branch gives only what it made
-            output = self.node("Identity", [output])[0]
-        value = helper.make_tensor_value_info(output, TensorProto.FLOAT, None)
-        return helper.make_graph(self.nodes, f"branch_{next(self.file.names)}", [], [value], self.constants)
-
-
 def _network(
     parts: RoutedParts, input_shape: tuple[int, int, int], paths: Sequence[Path], input_type: InputType
 ) -> GraphProto:
-    file = _File()
-    scope = _Scope(file)
+    file = File()
+    scope = Scope(file)
     pixels = scope.module(parts.first, INPUT)
     _choose(scope, parts, scope.module(parts.controller, pixels))
     if paths:
-        asked = _asked(len(paths))
-        order = [number for number, _ in _leaves(asked, 0)]
+        asked = told_apart(len(paths))
+        order = [number for number, _ in leaves(asked)]
         place = _place(scope, [paths[number] if number < len(paths) else None for number in order])
 
         def made(number: int) -> GraphProto:
             if number < len(paths):
                 return _chain(file, parts, paths[number], pixels)
-            branch = _Scope(file)
+            branch = Scope(file)
             return branch.graph(_any_path(branch, parts, pixels))
 
-        result = _told_apart(scope, asked, place, 0, made)
+        result = _branched(scope, asked, place, 0, made)
     else:
         result = _any_path(scope, parts, pixels)
     scope.nodes.append(helper.make_node("Identity", [result], [OUTPUT], name=OUTPUT))
@@ -271,7 +158,7 @@ def _network(
     return helper.make_graph(scope.nodes, "netsmith", [images], outputs, scope.constants)
 
 
-def _choose(scope: _Scope, parts: RoutedParts, logits: str) -> None:
+def _choose(scope: Scope, parts: RoutedParts, logits: str) -> None:
     """Write ``CHOICES``: what has a logit of 0 or more, and what stands in where nothing of an edge has."""
     shape = len(parts.edges), len(parts.edges[0])
     (rows,) = scope.node("Reshape", [logits, scope.constant(np.array(shape))])
@@ -285,7 +172,7 @@ def _choose(scope: _Scope, parts: RoutedParts, logits: str) -> None:
     scope.nodes.append(helper.make_node("Or", [chosen, needed], [CHOICES], name=CHOICES))
 
 
-def _place(scope: _Scope, paths: Sequence[Path | None]) -> str:
+def _place(scope: Scope, paths: Sequence[Path | None]) -> str:
     """Return the place (1,) among ``paths`` of that which the choices are; of None where they are none.
 
     The score of a path is the number of choices that differ from it, negated, so that only the one that is
@@ -301,40 +188,38 @@ def _place(scope: _Scope, paths: Sequence[Path | None]) -> str:
     return scope.node("ArgMax", [scores], axis=1, keepdims=0)[0]
 
 
-def _told_apart(
-    scope: _Scope, asked: Asked, place: str, first: int, made: Callable[[int], GraphProto]
-) -> str:
+def _branched(scope: Scope, asked: Asked, place: str, first: int, made: Callable[[int], GraphProto]) -> str:
     """Write the ``If`` that lead to the path at ``place``, the leftmost of ``asked`` being at ``first``."""
     assert not isinstance(asked, int)
     left, right = asked
-    boundary = first + sum(1 for _ in _leaves(left, 0))
+    boundary = first + sum(1 for _ in leaves(left))
 
     def branch(side: Asked, begin: int) -> GraphProto:
         if isinstance(side, int):
             return made(side)
-        inside = _Scope(scope.file)
-        return inside.graph(_told_apart(inside, side, place, begin, made))
+        inside = Scope(scope.file)
+        return inside.graph(_branched(inside, side, place, begin, made))
 
     (is_left,) = scope.node("Less", [place, scope.constant(np.array([boundary]))])
     return scope.either(is_left, branch(left, first), branch(right, boundary))
 
 
-def _reduced(scope: _Scope, op: str, flags: str, axes: Sequence[int]) -> str:
+def _reduced(scope: Scope, op: str, flags: str, axes: Sequence[int]) -> str:
     """Return booleans reduced over ``axes``, by way of numbers, of which alone this version has maxima."""
     (numbers,) = scope.node("Cast", [flags], to=TensorProto.FLOAT)
     reduced = scope.node(op, [numbers, scope.constant(np.array(axes))], keepdims=0)
     return scope.node("Cast", reduced, to=TensorProto.BOOL)[0]
 
 
-def _apart(scope: _Scope, flags: str, number: int) -> list[str]:
+def _apart(scope: Scope, flags: str, number: int) -> list[str]:
     """Return each of ``number`` booleans as a value of its own."""
     (row,) = scope.node("Reshape", [flags, scope.constant(np.array([-1]))])
     return scope.node("Split", [row], number, axis=0, num_outputs=number) if number > 1 else [row]
 
 
-def _chain(file: _File, parts: RoutedParts, path: Path, pixels: str) -> GraphProto:
+def _chain(file: File, parts: RoutedParts, path: Path, pixels: str) -> GraphProto:
     """Return the branch of one path: a static network."""
-    scope = _Scope(file)
+    scope = Scope(file)
     x = scope.module(parts.stem, pixels)
     for edge, flags in zip(parts.edges, path, strict=True):
         given = [scope.module(operation, x) for operation, on in zip(edge, flags, strict=True) if on]
@@ -344,7 +229,7 @@ def _chain(file: _File, parts: RoutedParts, path: Path, pixels: str) -> GraphPro
     return scope.graph(scope.module(parts.head, x))
 
 
-def _any_path(scope: _Scope, parts: RoutedParts, pixels: str) -> str:
+def _any_path(scope: Scope, parts: RoutedParts, pixels: str) -> str:
     """Write the network with an ``If`` around each operation, and around each edge that can be skipped."""
     edges, operations = len(parts.edges), len(parts.edges[0])
     each = _apart(scope, CHOICES, edges * operations)
@@ -353,19 +238,19 @@ def _any_path(scope: _Scope, parts: RoutedParts, pixels: str) -> str:
     x = scope.module(parts.stem, pixels)
     for edge, skippable, flags, chosen in zip(parts.edges, parts.skippable, active, some, strict=True):
         if skippable:
-            inside = _Scope(scope.file)
-            x = scope.either(chosen, inside.graph(_sum(inside, edge, flags, x)), _Scope(scope.file).graph(x))
+            inside = Scope(scope.file)
+            x = scope.either(chosen, inside.graph(_sum(inside, edge, flags, x)), Scope(scope.file).graph(x))
         else:
             x = _sum(scope, edge, flags, x)
     return scope.module(parts.head, x)
 
 
-def _sum(scope: _Scope, operations: Sequence[nn.Module], active: Sequence[str], x: str) -> str:
+def _sum(scope: Scope, operations: Sequence[nn.Module], active: Sequence[str], x: str) -> str:
     """Write the sum of the active operations: each adds to what those before it gave, or passes that on."""
     total = scope.constant(np.zeros((1, 1, 1, 1), np.float32))
     for number, (operation, flag) in enumerate(zip(operations, active, strict=True)):
-        then = _Scope(scope.file)
+        then = Scope(scope.file)
         given = then.module(operation, x)
         given = then.node("Add", [total, given])[0] if number else given
-        total = scope.either(flag, then.graph(given), _Scope(scope.file).graph(total))
+        total = scope.either(flag, then.graph(given), Scope(scope.file).graph(total))
     return total

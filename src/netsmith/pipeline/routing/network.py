@@ -12,7 +12,8 @@ from torch import nn
 
 from netsmith.arch import Arch
 from netsmith.costs import Costs
-from netsmith.export.routed import RoutedParts, ifs_before, write_routed
+from netsmith.export.huffman import ifs_before
+from netsmith.export.routed import RoutedParts, write_routed
 from netsmith.latency.model import LatencyModel
 from netsmith.nn.controller import Controller, ControllerKind, build_controller
 from netsmith.nn.network import Network
