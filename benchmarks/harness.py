@@ -22,7 +22,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from netsmith.data import ImageSet
 
-_TESTS: dict[str, Callable[[float, float], bool]] = {">=": operator.ge, "<=": operator.le, ">": operator.gt}
+_TESTS: dict[str, Callable[[float, float], bool]] = {">=": operator.ge, "<=": operator.le}
 
 
 @dataclass(frozen=True)
