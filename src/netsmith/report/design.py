@@ -19,7 +19,7 @@ JUDGED = {
     "file": "of the measured files themselves",
     "transfer": "of files with the supernet's shared weights",
     "training": "after a short training",
-    "reward": "along their own paths, after fine-tuning",
+    "reward": "along their own paths, after a short fine-tuning",
     "tuning": "after a short training that began with what the base had learned",
     "inherited": "with the weights that are left of the base, before any training",
 }

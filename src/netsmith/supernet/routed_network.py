@@ -19,6 +19,12 @@ class RoutedNetwork(nn.Module):
         super().__init__()
         self.supernet, self.controller = supernet, controller
 
+    def train(self, mode: bool = True) -> RoutedNetwork:
+        """Have the operations train or not; the controller stays as it is at evaluation."""
+        super().train(mode)
+        self.controller.eval()
+        return self
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return cast(torch.Tensor, self.supernet(x, self.choices(x)))
 

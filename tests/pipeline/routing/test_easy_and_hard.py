@@ -42,10 +42,15 @@ def write(path: Path) -> tuple[Path, torch.Tensor]:
 def test_easy_images_take_cheap_paths(
     small: Callable[..., Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """One path that is right for all takes 0.0477 ms: under that, whose path is which must matter.
+
+    REINFORCE ends in other optima now and then: at 0.044 to 0.047 ms and seeds 0 to 2 all of this held in
+    seven cases of eleven, and the policy was over the random one by 0.11 and more in ten.
+    """
     monkeypatch.setattr(Work, "routed_space", lambda work, width: space())
     data, pixels = write(tmp_path / "images.npz")
     settings = small(
-        data=str(data), device="fake:likes=7", strategy="instance", stages=None, latency=0.048,
+        data=str(data), device="fake:likes=7", strategy="instance", stages=None, latency=0.046,
         augment="none", search_epochs=16, epochs=4, threads=1,
     )  # fmt: skip
     design = run(settings, tmp_path / "design")

@@ -83,6 +83,15 @@ def test_what_stands_beside_it(routed: Design) -> None:
         assert shown["png"].startswith("iVBOR")
 
 
+def test_what_is_handed_over_is_trained_to_the_end(routed: Design) -> None:
+    epochs = [
+        event["epoch"]
+        for event in read(routed.folder / "journal")
+        if event["event"] == "train_epoch" and event["name"] == "design"
+    ]
+    assert epochs == [0, 1]
+
+
 def test_it_is_loaded_as_the_network_that_routes(routed: Design, images: Path) -> None:
     design = netsmith.load(routed.folder)
     assert isinstance(design.network, RoutedNetwork)

@@ -122,10 +122,7 @@ class Descent:
         return network.eval()
 
     def tuned(self, bound: Bound) -> tuple[RoutedNetwork, float]:
-        """Return the network of ``bound``, fine-tuned with its controller frozen, and the seconds it took.
-
-        The statistics of its batch norms are estimated anew along the paths that images take.
-        """
+        """Return the network of ``bound``, fine-tuned with its controller frozen, and the seconds it took."""
         work, network = self.work, place(self.at(bound), self._device)
         assert isinstance(network, RoutedNetwork)
         recipe, images = self.schedule.recipe, self.schedule.finetune_images
@@ -135,8 +132,7 @@ class Descent:
             checkpoint_path=work.folder.checkpoints / f"finetune-{bound.number}.safetensors",
             on_epoch=partial(self._on_epoch, recipe.finetune_epochs, bound.number),
         )  # fmt: skip
-        calibration = work.loader(work.splits.train, EVALUATION_BATCH, salt=3)
-        recalibrate(network, calibration, CALIBRATION_BATCHES, part=network.supernet)
+        settle(work, network)
         written = work.journal.all("instance_epoch", phase="finetune", number=bound.number)
         return network.cpu().eval(), sum(float(record["seconds"]) for record in written)
 
@@ -204,6 +200,12 @@ class Descent:
         work.progress.update(
             figures.epoch + 1, epochs, f"{figures.phase}: accuracy {100 * accuracy:.1f} %{latency}"
         )
+
+
+def settle(work: Work, network: RoutedNetwork) -> None:
+    """Estimate the statistics of batch norms anew, along the paths that images take."""
+    calibration = work.loader(work.splits.train, EVALUATION_BATCH, salt=3)
+    recalibrate(network, calibration, CALIBRATION_BATCHES, part=network.supernet)
 
 
 def paths_of(work: Work, network: RoutedNetwork, images: Images) -> list[Arch]:

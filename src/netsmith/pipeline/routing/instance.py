@@ -1,7 +1,8 @@
 """Designs in which every image takes a path of its own (InstaNAS): a limit of latency that holds on average.
 
-The search's bounds come down; a few times it is halted, and what it is then is fine-tuned, written as a file
-whose common paths are branches, and measured. Of those within the limit the most accurate is handed over.
+The search's bounds come down; a few times it is halted, and what it is then is fine-tuned for a short while,
+written as a file whose common paths are branches, and measured. Of those within the limit the most accurate
+is fine-tuned to the end and handed over.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from netsmith.latency.model import LatencyModel
 from netsmith.nn.count import count_plan
 from netsmith.pipeline.baselines import mobilenets
 from netsmith.pipeline.described import describe_routed
-from netsmith.pipeline.finish import Finished, broken_limits, training_recipe
+from netsmith.pipeline.finish import Finished, broken_limits, train_network, training_recipe
 from netsmith.pipeline.profiled import profiled
-from netsmith.pipeline.routing.descent import Bound, Descent, paths_of, validation_accuracy
+from netsmith.pipeline.routing.descent import Bound, Descent, paths_of, settle, validation_accuracy
 from netsmith.pipeline.routing.figures import conclude_routed
 from netsmith.pipeline.routing.network import (
     Dispatch,
@@ -90,14 +91,30 @@ class Search:
         """Return the predicted latency of an image on a path, where the paths ``common`` are branches."""
         return predicted_ms(self.model, self.dispatch, self.space, common, arch)
 
-    def finish(self, bound: Bound, name: str) -> Routed:
-        """Fine-tune what the search was at a bound, and write it."""
+    def tuned(self, bound: Bound) -> Routed:
+        """Fine-tune what the search was at a bound for a short while, and write it."""
         work = self.work
         work.progress.stage(f"Fine-tuning at {bound.aim_ms:.3g} ms")
         network, seconds = self.descent.tuned(bound)
         common = most_common(paths_of(work, network, work.splits.validation))
-        kind = controller_kind(work)
-        plan = self.space.plan(common[0])
+        return self._written(f"bound-{bound.number}", network, common, seconds)
+
+    def trained(self, tuned: Routed) -> Routed:
+        """Fine-tune to the end, as long as what stands beside it is trained, and write that.
+
+        The controller stays as it is, so that images keep their paths and what these take.
+        """
+        work, common = self.work, tuned.common
+        work.progress.stage("Training the network")
+        recipe = training_recipe(work, self.space.plan(common[0]))
+        _, outcome = train_network(work, "design", None, recipe, start=tuned.network)
+        settle(work, tuned.network)
+        seconds = tuned.finished.train_seconds + outcome.seconds
+        return self._written("design", tuned.network, common, seconds)
+
+    def _written(self, name: str, network: RoutedNetwork, common: Sequence[Arch], seconds: float) -> Routed:
+        """Write a network that has been trained for ``seconds``; the paths ``common`` are branches."""
+        work, kind, plan = self.work, controller_kind(self.work), self.space.plan(common[0])
         finished = Finished(
             name=name,
             kind="design",
@@ -160,6 +177,7 @@ def instance_design(work: Work) -> None:
     work.progress.stage("Searching")
     bounds = halts(search)
     chosen, number, reasons = _choose(search, bounds)
+    chosen = search.trained(chosen)
     recipe = training_recipe(work, search.space.plan(chosen.common[0]))
     networks = list(mobilenets(work, recipe))
     if work.settings.baselines == "full":
@@ -236,7 +254,7 @@ def _choose(search: Search, bounds: Sequence[Bound]) -> tuple[Routed, int, list[
     routed: dict[int, Routed] = {}
 
     def keep(bound: Bound) -> None:
-        routed[bound.number] = search.finish(bound, f"bound-{bound.number}")
+        routed[bound.number] = search.tuned(bound)
         found[bound.number] = search.measure(routed[bound.number], bound.number)
 
     for bound in bounds:
