@@ -17,7 +17,8 @@ import onnx
 from onnx import NodeProto, shape_inference
 
 from netsmith.errors import ExportError, MissingExtraError
-from netsmith.export.onnx_graph import Scale, attributes_of, channels_of, kept, signed, translate
+from netsmith.export.onnx_graph import attributes_of, channels_of, translate
+from netsmith.export.scaled_graph import dequantize
 from netsmith.export.seal import seal
 from netsmith.export.xnnpack_graph import MOST_IMAGES, XnnpackGraph
 
@@ -213,7 +214,7 @@ def _average_pool(graph: XnnpackGraph, node: NodeProto) -> None:
 
 def _max_pool(graph: XnnpackGraph, node: NodeProto) -> None:
     """Translate the maximum of windows; integers keep their scale in it."""
-    place, x = kept(graph, node)
+    place, x = graph.kept(node)
     graph.operate(_windows(graph.schema.XNNMaxPooling2d, node, x, place))
 
 
@@ -243,7 +244,7 @@ def _windows(kind: Any, node: NodeProto, x: int, place: int) -> Any:
 def _slice(graph: XnnpackGraph, node: NodeProto) -> None:
     """Translate a choice of channels, which are last here; integers keep their scale in it."""
     taken, rank = channels_of(graph, node, "an ExecuTorch file"), len(graph.shapes[node.input[0]])
-    place, x = kept(graph, node)
+    place, x = graph.kept(node)
     # A size of 0 is all that there is.
     offsets, sizes = ([0] * (rank - 1) + [own] for own in (taken.start, len(taken)))
     graph.operate(graph.schema.XNNStaticSlice(rank, offsets, sizes, x, place, 0))
@@ -286,21 +287,9 @@ def _same(graph: XnnpackGraph, node: NodeProto) -> None:
 
 def _quantize(graph: XnnpackGraph, node: NodeProto) -> None:
     """Translate a QuantizeLinear whose input was not computed in integers, or with another scale."""
-    scale, zero = (graph.constants[i] for i in node.input[1:3])
-    place = graph.value(graph.shapes[node.output[0]], signed(scale, zero))
+    place = graph.output(node.output[0], graph.scale_of(node))
     graph.operate(graph.schema.XNNConvert(graph.real(node.input[0]), place, 0))
     graph.places[node.output[0]] = place
-
-
-def _dequantize(graph: XnnpackGraph, node: NodeProto) -> None:
-    """Let the readers of a DequantizeLinear see the integers and their scale."""
-    name, output = node.input[0], node.output[0]
-    if name in graph.places:
-        graph.places[output] = graph.places[name]
-        return
-    scale, zero = (graph.constants[i] for i in node.input[1:3])
-    graph.constants[output] = graph.constants[name]
-    graph.scales[output] = Scale(scale, zero)
 
 
 _OPERATIONS: dict[str, Callable[[XnnpackGraph, NodeProto], None]] = {
@@ -322,5 +311,5 @@ _OPERATIONS: dict[str, Callable[[XnnpackGraph, NodeProto], None]] = {
     "Cast": _same,
     "Identity": _same,
     "QuantizeLinear": _quantize,
-    "DequantizeLinear": _dequantize,
+    "DequantizeLinear": dequantize,
 }

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
@@ -13,20 +12,6 @@ from onnx import NodeProto, helper, numpy_helper
 from netsmith.errors import ExportError
 
 Array = np.ndarray[Any, np.dtype[Any]]
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How integers stand for reals: ``scale * (q - zero)``, for each index along ``axis``."""
-
-    scale: Array
-    zero: Array
-    axis: int = 0
-
-
-def signed(scale: Array, zero: Array) -> Scale:
-    """Turn the scale of unsigned bytes into that of signed ones, which stand for the same reals."""
-    return Scale(np.atleast_1d(scale), np.atleast_1d(zero).astype(np.int64) - 128)
 
 
 class OnnxGraph:
@@ -59,29 +44,6 @@ class OnnxGraph:
         """Whether a node computes with a constant that is not quantised."""
         known = (self.constants[name] for name in node.input if name in self.constants)
         return any(values.dtype == np.float32 for values in known)
-
-
-class Rescaling(Protocol):
-    """A file in the making whose integers have scales, and numbers for what nodes give."""
-
-    def result(self, node: NodeProto, *, clips: bool = True) -> tuple[int, Any, bool]:
-        """Make the output of a node; return its number, what clips it, and whether it is integers."""
-
-    def operand(self, name: str, integers: bool) -> int:
-        """Return the number of an input."""
-
-    def rescaled(self, place: int, like: int) -> int:
-        """Return integers with the scale of others."""
-
-
-def kept(graph: Rescaling, node: NodeProto) -> tuple[int, int]:
-    """Return the numbers of the output and the input of a node that changes no number's scale.
-
-    Both are integers of the output's scale, or both reals.
-    """
-    place, _, integers = graph.result(node, clips=False)
-    x = graph.operand(node.input[0], integers)
-    return place, graph.rescaled(x, place) if integers else x
 
 
 def channels_of(graph: OnnxGraph, node: NodeProto, kind: str) -> range:

@@ -15,7 +15,8 @@ import onnx
 from onnx import NodeProto, shape_inference
 
 from netsmith.errors import ExportError, MissingExtraError
-from netsmith.export.onnx_graph import Scale, attributes_of, channels_of, kept, signed, translate
+from netsmith.export.onnx_graph import attributes_of, channels_of, translate
+from netsmith.export.scaled_graph import Scale, dequantize
 from netsmith.export.tflite_graph import TfliteGraph
 
 _FILE_IDENTIFIER = b"TFL3"
@@ -154,7 +155,7 @@ def _average_pool(graph: TfliteGraph, node: NodeProto) -> None:
 
 def _max_pool(graph: TfliteGraph, node: NodeProto) -> None:
     """Translate the maximum of windows; integers keep their scale in it."""
-    place, x = kept(graph, node)
+    place, x = graph.kept(node)
     graph.operate("MAX_POOL_2D", [x], place, _windows(graph, node))
 
 
@@ -179,7 +180,7 @@ def _windows(graph: TfliteGraph, node: NodeProto) -> Any:
 def _slice(graph: TfliteGraph, node: NodeProto) -> None:
     """Translate a choice of channels, which are last here; integers keep their scale in it."""
     taken, rank = channels_of(graph, node, "TFLite"), len(graph.shapes[node.input[0]])
-    place, x = kept(graph, node)
+    place, x = graph.kept(node)
     before = [0] * (rank - 1)
     bounds = [
         graph.tensor(f"{node.output[0]}.{name}", (), np.int32, None, np.array(values, np.int32))
@@ -239,21 +240,9 @@ def _cast(graph: TfliteGraph, node: NodeProto) -> None:
 
 def _quantize(graph: TfliteGraph, node: NodeProto) -> None:
     """Translate a QuantizeLinear whose input was not computed in integers, or with another scale."""
-    scale, zero = (graph.constants[i] for i in node.input[1:3])
-    place = graph.tensor(node.output[0], graph.shapes[node.output[0]], np.int8, signed(scale, zero))
+    place = graph.output(node.output[0], graph.scale_of(node))
     graph.operate("QUANTIZE", [graph.places[node.input[0]]], place)
     graph.places[node.output[0]] = place
-
-
-def _dequantize(graph: TfliteGraph, node: NodeProto) -> None:
-    """Let the readers of a DequantizeLinear see the integers and their scale."""
-    name, output = node.input[0], node.output[0]
-    if name in graph.places:
-        graph.places[output] = graph.places[name]
-        return
-    scale, zero = (graph.constants[i] for i in node.input[1:3])
-    graph.constants[output] = graph.constants[name]
-    graph.scales[output] = Scale(scale, zero)
 
 
 def _same(graph: TfliteGraph, node: NodeProto) -> None:
@@ -276,5 +265,5 @@ _OPERATIONS: dict[str, Callable[[TfliteGraph, NodeProto], None]] = {
     "Cast": _cast,
     "Identity": _same,
     "QuantizeLinear": _quantize,
-    "DequantizeLinear": _dequantize,
+    "DequantizeLinear": dequantize,
 }

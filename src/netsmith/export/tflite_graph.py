@@ -10,21 +10,20 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto
 
-from netsmith.export.onnx_graph import OnnxGraph, Scale, signed
+from netsmith.export.scaled_graph import Scale, ScaledGraph, signed
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 SCHEMA_VERSION = 3
 
 
-class TfliteGraph(OnnxGraph):
+class TfliteGraph(ScaledGraph):
     """What is written so far; ``places`` says in which tensor each ONNX value stands."""
 
     def __init__(self, schema: Any, graph: onnx.GraphProto) -> None:
         super().__init__(graph)
         self.schema = schema
-        self.scales: dict[str, Scale] = {}  # of constants that a DequantizeLinear reads
-        self.places: dict[str, int] = {}
+        self.unclipped = schema.ActivationFunctionType.NONE
         self.tensors: list[Any] = []
         self.buffers: list[Any] = [schema.BufferT(data=np.zeros(0, np.uint8))]  # the first is always empty
         self.operators: list[Any] = []
@@ -143,42 +142,21 @@ class TfliteGraph(OnnxGraph):
         self.operate("QUANTIZE", [place], len(self.tensors) - 1)
         return len(self.tensors) - 1
 
-    def result(self, node: NodeProto, *, clips: bool = True) -> tuple[int, int, bool]:
-        """Make the tensor of a node's output, with what follows that belongs to it.
+    def output(self, name: str, scale: Scale | None) -> int:
+        """Make the tensor of an output, in float32 or in int8 of a scale, and return its number."""
+        return self.tensor(name, self.shapes[name], np.float32 if scale is None else np.int8, scale)
 
-        Return its number, the activation of the schema that a Relu or a Clip to 0..6 behind the node becomes,
-        and whether it is quantised: where a QuantizeLinear alone reads it, and all that the node computes
-        with is.
-        """
-        name, activation = node.output[0], self.schema.ActivationFunctionType.NONE
-        follower = self.only_reader(name)
-        if clips and follower is not None and (follower.op_type == "Relu" or self.is_relu6(follower)):
-            kind = "RELU" if follower.op_type == "Relu" else "RELU6"
-            name, activation = follower.output[0], getattr(self.schema.ActivationFunctionType, kind)
-            follower = self.only_reader(name)
-        integers = all(self.quantized(self.places[i]) for i in node.input if i in self.places)
-        integers = integers and not self.reads_reals(node)
-        if integers and follower is not None and follower.op_type == "QuantizeLinear":
-            scale, zero = (self.constants[i] for i in follower.input[1:3])
-            place = self.tensor(name, self.shapes[name], np.int8, signed(scale, zero))
-            self.places[follower.output[0]] = place
-        else:
-            integers = False
-            place = self.tensor(name, self.shapes[name], np.float32)
-        self.places[name] = self.places[node.output[0]] = place
-        return place, activation, integers
-
-    def operand(self, name: str, integers: bool) -> int:
-        """Return the tensor of an input: an activation, or a constant that is added to or multiplied with."""
-        if name in self.places:
-            return self.places[name] if integers else self.real(name)
-        values, scale = self.constants[name], self.scales.get(name)
-        if values.ndim >= 3:  # ([N,] C, H, W)
-            values = np.moveaxis(values, -3, -1)
+    def constant_operand(self, name: str, values: Array, scale: Scale | None, integers: bool) -> int:
+        """Return the tensor of a constant that activations are added to or multiplied with."""
         if scale is None:
             return self.tensor(name, (), np.float32, None, values)
         values = (values.astype(np.int16) - 128).astype(np.int8)
         return self.tensor(name, (), np.int8, signed(scale.scale, scale.zero), values)
+
+    def clip_of(self, node: NodeProto) -> Any:
+        """Return the activation of the schema that a Relu or a Clip to 0..6 becomes, or None."""
+        kinds = self.schema.ActivationFunctionType
+        return kinds.RELU if node.op_type == "Relu" else kinds.RELU6 if self.is_relu6(node) else None
 
     def weight(self, name: str, order: Sequence[int], axis: int) -> int:
         """Return the tensor of a kernel, its dimensions in ``order``, its channels then along ``axis``."""

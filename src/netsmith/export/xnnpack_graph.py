@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto
 
-from netsmith.export.onnx_graph import OnnxGraph, Scale, signed
+from netsmith.export.scaled_graph import Scale, ScaledGraph, signed
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Limits = tuple[float, float]
@@ -23,14 +23,12 @@ _INPUT, _OUTPUT = 1, 2  # flags of a value that the caller gives or takes
 _NAMED = 2**64 - 1  # as an offset: the data are found by their name
 
 
-class XnnpackGraph(OnnxGraph):
+class XnnpackGraph(ScaledGraph):
     """What is written so far; ``places`` says which value holds each ONNX value. Images are (N, H, W, C)."""
 
     def __init__(self, schema: Any, graph: onnx.GraphProto) -> None:
         super().__init__(graph)
         self.schema = schema
-        self.scales: dict[str, Scale] = {}  # of constants that a DequantizeLinear reads
-        self.places: dict[str, int] = {}
         self.values: list[Any] = []
         self.nodes: list[Any] = []
         self.data: dict[str, bytes] = {}  # of constants, by the name that their place is looked up by
@@ -165,41 +163,21 @@ class XnnpackGraph(OnnxGraph):
         self.places[name] = self.value(self.shapes[name])
         return self.places[name]
 
-    def result(self, node: NodeProto, *, clips: bool = True) -> tuple[int, Limits | None, bool]:
-        """Make the value of a node's output, with what follows that belongs to it.
+    def output(self, name: str, scale: Scale | None) -> int:
+        """Make the value of an output, in float32 or in int8 of a scale, and return its number."""
+        return self.value(self.shapes[name], scale)
 
-        Return its number, the limits of a Clip or Relu behind the node, and whether it is quantised: where a
-        QuantizeLinear alone reads it, and all that the node computes with is.
-        """
-        name, limits = node.output[0], None
-        follower = self.only_reader(name)
-        if clips and follower is not None and follower.op_type in ("Clip", "Relu"):
-            name, limits = follower.output[0], self.limits(follower)
-            follower = self.only_reader(name)
-        integers = all(self.quantized(self.places[i]) for i in node.input if i in self.places)
-        integers = integers and not self.reads_reals(node)
-        if integers and follower is not None and follower.op_type == "QuantizeLinear":
-            scale, zero = (self.constants[i] for i in follower.input[1:3])
-            place = self.value(self.shapes[name], signed(scale, zero))
-            self.places[follower.output[0]] = place
-        else:
-            integers = False
-            place = self.value(self.shapes[name])
-        self.places[name] = self.places[node.output[0]] = place
-        return place, limits, integers
-
-    def operand(self, name: str, integers: bool) -> int:
-        """Return the value of an input: an activation, or a constant that is added to or multiplied with."""
-        if name in self.places:
-            return self.places[name] if integers else self.real(name)
-        values, scale = self.constants[name], self.scales.get(name)
-        if values.ndim >= 3:  # ([N,] C, H, W)
-            values = np.moveaxis(values, -3, -1)
+    def constant_operand(self, name: str, values: Array, scale: Scale | None, integers: bool) -> int:
+        """Return the value of a constant that activations are added to or multiplied with."""
         if scale is None:
             return self.constant(values)
         if not integers:
             return self.constant((values.astype(np.float32) - scale.zero) * scale.scale)
         return self.constant((values.astype(np.int16) - 128).astype(np.int8), signed(scale.scale, scale.zero))
+
+    def clip_of(self, node: NodeProto) -> Limits | None:
+        """Return the limits of a Clip or Relu, or None."""
+        return self.limits(node) if node.op_type in ("Clip", "Relu") else None
 
     def weight(self, name: str, order: Sequence[int], axis: int, integers: bool) -> int:
         """Return the value of a kernel, its dimensions in ``order``, its channels then along ``axis``."""
