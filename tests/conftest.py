@@ -1,4 +1,4 @@
-"""One thread a test process, since tests run side by side; and one latency cache for all of them.
+"""One thread a test process, since tests run side by side; the same draws in every run; one latency cache.
 
 A cache of each folder's own would be whichever was made last, in a process that runs tests of several.
 """
@@ -21,3 +21,11 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NETSMITH_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture(autouse=True)
+def drawn_alike() -> None:
+    """Weights and images that a test draws without a seed are the same in every run."""
+    import torch  # after the number of threads is set
+
+    torch.manual_seed(0)
