@@ -162,7 +162,7 @@ def clustered(weight: Tensor, bits: int, seed: int = 0) -> Codebook:
         centroids = min(found, key=lambda found: _spread(values, found))
     kept = torch.from_numpy(centroids).to(weight.device, weight.dtype)
     middles = (centroids[1:] + centroids[:-1]) / 2
-    codes = torch.bucketize(weight.detach().double(), torch.from_numpy(middles).to(weight.device))
+    codes = torch.bucketize(weight.detach().double().contiguous(), torch.from_numpy(middles).to(weight.device))
     return Codebook(kept, codes.to(torch.int16))
 
 
