@@ -161,8 +161,8 @@ def clustered(weight: Tensor, bits: int, seed: int = 0) -> Codebook:
         found = [_lloyd(values, _first(among, 2**bits, seed * STARTS + start)) for start in range(STARTS)]
         centroids = min(found, key=lambda found: _spread(values, found))
     kept = torch.from_numpy(centroids).to(weight.device, weight.dtype)
-    middles = (centroids[1:] + centroids[:-1]) / 2
-    codes = torch.bucketize(weight.detach().double().contiguous(), torch.from_numpy(middles).to(weight.device))
+    middles = torch.from_numpy((centroids[1:] + centroids[:-1]) / 2).to(weight.device)
+    codes = torch.bucketize(weight.detach().double().contiguous(), middles)
     return Codebook(kept, codes.to(torch.int16))
 
 

@@ -40,6 +40,7 @@ from netsmith.pipeline.searching.seek import MARGIN
 from netsmith.pipeline.work import Work
 from netsmith.spaces.routed import RoutedSpace
 from netsmith.supernet.routed_network import RoutedNetwork
+from netsmith.train import Recipe
 
 # What is kept of one search: mean latencies as shares of the limit.
 FRONT = (1.25, 1.0, 0.85)
@@ -99,14 +100,13 @@ class Search:
         common = most_common(paths_of(work, network, work.splits.validation))
         return self._written(f"bound-{bound.number}", network, common, seconds)
 
-    def trained(self, tuned: Routed) -> Routed:
-        """Fine-tune to the end, as long as what stands beside it is trained, and write that.
+    def trained(self, tuned: Routed, recipe: Recipe) -> Routed:
+        """Fine-tune to the end, by the recipe of what stands beside it, and write that.
 
         The controller stays as it is, so that images keep their paths and what these take.
         """
         work, common = self.work, tuned.common
         work.progress.stage("Training the network")
-        recipe = training_recipe(work, self.space.plan(common[0]))
         _, outcome = train_network(work, "design", None, recipe, start=tuned.network)
         settle(work, tuned.network)
         seconds = tuned.finished.train_seconds + outcome.seconds
@@ -177,8 +177,8 @@ def instance_design(work: Work) -> None:
     work.progress.stage("Searching")
     bounds = halts(search)
     chosen, number, reasons = _choose(search, bounds)
-    chosen = search.trained(chosen)
     recipe = training_recipe(work, search.space.plan(chosen.common[0]))
+    chosen = search.trained(chosen, recipe)
     networks = list(mobilenets(work, recipe))
     if work.settings.baselines == "full":
         start = search.descent.at(search.descent.bounds[number]).supernet
