@@ -159,9 +159,9 @@ def test_an_image_passes_the_ifs_that_are_said_to_be_before_its_path(network: Ro
 def test_pixels_go_in_and_text_comes_along(network: RoutedNetwork) -> None:
     normalise = Normalize((0.4, 0.5, 0.6), (0.2, 0.3, 0.2))
     pixels = np.random.default_rng(0).integers(0, 256, (1, *SHAPE), dtype=np.uint8)
-    network.train()
+    modes = [part.training for part in network.train().modules()]
     model = write_routed(parts(network, normalise), SHAPE, input_type="uint8", metadata={"classes": "five"})
-    assert all(part.training for part in network.modules())
+    assert modes == [part.training for part in network.modules()]
     assert read_metadata(model) == {"classes": "five"}
     (logits,) = session(model).run(["logits"], {"images": pixels})
     wanted = network.eval()(normalise(torch.from_numpy(pixels)))
