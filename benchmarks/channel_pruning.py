@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from harness import Figure, Record, Records, cifar, fashion, parser, publish
+from harness import Figure, Record, Records, ahead, cifar, fashion, parser, publish
 from networks import NETWORKS
 from torch import nn
 
@@ -187,9 +187,7 @@ def figures_of(title: str, ways: tuple[str, ...], share: float, runs: list[Recor
     for other in ("uniform", "width multiplier"):
         if other in ways:
             gains = [100 * (run["agent"] - run[other]) for run in runs]
-            # Ahead is only what the seeds do not blur.
-            bar = f">= {statistics.stdev(gains) if len(gains) > 1 else 0.0:.3g}"
-            yield Figure(f"{kept}: agent over {other}", statistics.mean(gains), "points", bar)
+            yield ahead(f"{kept}: agent over {other}", gains)
     if share < 0.5:
         yield Figure(f"{kept}: base over agent", mean("base") - mean("agent"), "points", "<= 1")
         trained_on = mean("base, trained on") - mean("agent")

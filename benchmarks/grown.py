@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from harness import Figure, Record, Records, jpegs, parser, part_of, publish
+from harness import Figure, Record, Records, ahead, jpegs, parser, part_of, publish
 from networks import small
 from torch import nn
 from trained import Trained
@@ -242,10 +242,7 @@ def figures_of(name: str, runs: list[Record]) -> Iterator[Figure]:
             gains = [
                 100 * (run["networks"][ours]["accuracy"] - run["networks"][way]["accuracy"]) for run in runs
             ]
-            spread = statistics.stdev(gains) if len(gains) > 1 else 0.0
-            # Ahead is only what the seeds do not blur.
-            bar = f">= {spread:.3g}"
-            yield Figure(f"{name}: grown over {way}", statistics.mean(gains), "points", bar)
+            yield ahead(f"{name}: grown over {way}", gains)
     pairs = [run["scratch"] for run in runs]
     whole, few = pairs[0]["epochs"], pairs[0]["inherited epochs"]
     gains = [100 * (pair["inherited"] - pair["scratch"]) for pair in pairs]
