@@ -16,7 +16,7 @@ from netsmith.errors import SpaceError
 
 _MOST, _LONGEST_TEXT = 2**24, 512  # of what is read from outside
 _CONV = re.compile(r"(\d)x(\d):(\d{1,6})(?:/(\d{1,6}))?(?:/(\d{1,6}))?")
-_PART = re.compile(r"(mbconv|basic):k([13579])h(\d{1,6})(\+?)")
+_PART = re.compile(r"(mbconv|basic):k([13579])h(\d{1,6})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,8 @@ class Block:
     the width inside the block: the expanded channels of an ``mbconv`` (equal to
     ``in_channels`` where it does not expand), the channels between the convolutions of a ``basic`` block,
     the features of a ``head``, the inputs that a ``classifier`` keeps (0: all); 0 elsewhere. ``cell`` holds
-    the layers of a ``dense`` block, or the operations of a ``sum``, written one after another.
+    the layers of a ``dense`` block, or the operations of a ``sum``, written one after another; a sum with a
+    ``shortcut`` adds its input to theirs, once.
     """
 
     op: str
@@ -107,7 +108,7 @@ class Block:
 
     @property
     def parts(self) -> tuple[Block, ...]:
-        """The operations whose outputs a ``sum`` adds, each a block; none of another block.
+        """The operations whose outputs a ``sum`` adds, each a block without shortcut; none of another block.
 
         Raises :class:`SpaceError` where they are not written as :func:`summed` writes them.
         """
@@ -117,11 +118,16 @@ class Block:
         match = _PART.fullmatch(text)
         if match is None:
             raise SpaceError(f"an operation of a sum is mbconv:kKhH or basic:kKhH; got {text!r:.100}")
-        op, kernel, hidden, shortcut = match.groups()
-        part = replace(self, op=op, kernel=int(kernel), hidden=int(hidden), shortcut=bool(shortcut), cell="")
-        if _written(part) != text:
+        op, kernel, hidden = match.groups()
+        part = replace(self, op=op, kernel=int(kernel), hidden=int(hidden), shortcut=False, cell="")
+        if f"{op}:k{part.kernel}h{part.hidden}" != text:
             raise SpaceError(f"numbers of a sum's operations have no leading zeros; got {text!r:.100}")
         return part
+
+    @property
+    def terms(self) -> tuple[Block, ...]:
+        """The blocks that a ``sum`` costs as much as: each operation by itself; of another block that."""
+        return tuple(map(residual, self.parts) if self.shortcut else self.parts) or (self,)
 
     @property
     def key(self) -> str:
@@ -165,21 +171,33 @@ class Block:
 def summed(blocks: Sequence[Block]) -> Block:
     """Return the block that adds up the outputs of ``blocks``; of one block itself.
 
-    They are ``mbconv`` or ``basic``. Raises :class:`SpaceError` on another operation, or where shapes or
-    strides differ.
+    They are ``mbconv``, ``basic``, or what :func:`residual` makes of one: all with a shortcut or none, and it
+    is added once. Raises :class:`SpaceError` on another operation, or where shapes, strides or shortcuts
+    differ.
     """
-    first = blocks[0]
     if len(blocks) == 1:
-        return first
-    shape = (first.in_channels, first.out_channels, first.height, first.width)
-    block = Block("sum", *shape, stride=first.stride, cell=",".join(map(_written, blocks)))
-    if block.parts != tuple(blocks):
-        raise SpaceError(f"blocks of a sum have the same shapes and strides; got {[b.key for b in blocks]}")
+        return blocks[0]
+    block = _sum([part for block in blocks for part in block.parts or (block,)], blocks[0].shortcut)
+    if block.terms != tuple(blocks):
+        raise SpaceError(
+            f"blocks of a sum have the same shapes, strides and shortcuts; got {[b.key for b in blocks]}"
+        )
     return block
 
 
-def _written(block: Block) -> str:
-    return f"{block.op}:k{block.kernel}h{block.hidden}{'+' if block.shortcut else ''}"
+def residual(block: Block) -> Block:
+    """Return the block that adds its input to the output of ``block``, an ``mbconv`` or ``basic``."""
+    return replace(block, shortcut=True) if block.op == "mbconv" else _sum([block], True)
+
+
+def bare(block: Block) -> Block:
+    """Return the block that :func:`residual` made ``block`` of; another block as it is."""
+    return replace(next(iter(block.parts), block), shortcut=False)
+
+
+def _sum(parts: Sequence[Block], shortcut: bool) -> Block:
+    written = ",".join(f"{part.op}:k{part.kernel}h{part.hidden}" for part in parts)
+    return replace(parts[0], op="sum", kernel=1, hidden=0, shortcut=shortcut, cell=written)
 
 
 @dataclass(frozen=True, slots=True)

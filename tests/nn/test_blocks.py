@@ -12,7 +12,7 @@ from netsmith.errors import SpaceError
 from netsmith.nn.blocks import BN_EPS, build_block
 from netsmith.nn.count import count, count_block, count_plan
 from netsmith.nn.network import Network
-from netsmith.plan import Block, summed
+from netsmith.plan import Block, residual, summed
 from netsmith.spaces.mbconv import Stage
 from netsmith.spaces.routed import routed
 
@@ -55,6 +55,18 @@ def test_a_sum_is_what_its_operations_give_added_up_and_costs_what_they_do() -> 
     assert not whole.uncounted
 
 
+def test_a_sum_with_a_shortcut_adds_its_input_once() -> None:
+    operations = Block("basic", 16, 16, 8, 6, 3, hidden=20), Block("mbconv", 16, 16, 8, 6, 5, hidden=48)
+    x = torch.randn(2, 16, 8, 6)
+    for parts in (operations[:1], operations):
+        layer = build_block(summed([residual(part) for part in parts])).eval()
+        torch.testing.assert_close(layer(x), x + sum(part(x) for part in layer.parts))
+    alone = build_block(residual(operations[1])).eval()
+    bare = build_block(operations[1]).eval()
+    bare.load_state_dict(alone.state_dict())
+    torch.testing.assert_close(alone(x), x + bare(x))
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_networks_have_the_shapes_and_the_costs_of_their_plans(seed: int) -> None:
     torch.manual_seed(0)
@@ -75,6 +87,8 @@ def test_blocks_that_cannot_be_built_are_refused() -> None:
     for channels, stride in ((24, 1), (16, 2)):
         with pytest.raises(SpaceError, match="a shortcut needs stride 1"):
             build_block(Block("basic", 16, channels, 8, 6, 3, stride, hidden=16, shortcut=True))
+        with pytest.raises(SpaceError, match="a shortcut needs stride 1"):
+            build_block(residual(Block("basic", 16, channels, 8, 6, 3, stride, hidden=16)))
     with pytest.raises(SpaceError, match="an operation of a sum"):
         build_block(Block("sum", 16, 16, 8, 6))
     with pytest.raises(SpaceError, match="no module is known"):

@@ -10,7 +10,7 @@ import pytest
 
 from netsmith.arch import Arch
 from netsmith.errors import ArchError, SpaceError
-from netsmith.plan import Block
+from netsmith.plan import Block, bare
 from netsmith.spaces.mbconv import Stage
 from netsmith.spaces.mobilenetv2 import mobilenetv2
 from netsmith.spaces.routed import RoutedSpace, routed
@@ -37,9 +37,10 @@ def test_at_32_pixels_it_is_the_published_space() -> None:
     ]  # fmt: skip
     firsts = [0, 1, 3, 6, 10, 13, 16]
     assert [i for i, skippable in enumerate(space.skippable) if not skippable] == firsts
+    assert space.edges[2][4].key == "sum:24x32x32-24[basic:k3h24]+"
     assert [(b.op, b.kernel, b.hidden, b.shortcut) for b in space.edges[2]] == [
         ("mbconv", 3, 144, True), ("mbconv", 3, 72, True), ("mbconv", 5, 144, True), ("mbconv", 5, 72, True),
-        ("basic", 3, 24, False),
+        ("sum", 1, 0, True),
     ]  # fmt: skip
 
 
@@ -76,12 +77,21 @@ def test_several_active_operations_are_a_sum() -> None:
     assert plan.blocks[1].parts == (TINY.edges[0][0], TINY.edges[0][2])
     assert plan.blocks[1].key == "sum:8x8x8-8:k1s2[mbconv:k3h16,basic:k3h8]"
     assert plan.blocks[2] == TINY.edges[1][1]
+    both = TINY.plan(TINY.arch((1, 6))).blocks[2]
+    assert both.key == "sum:8x4x4-8[mbconv:k5h16,basic:k3h8]+"
+    assert both.terms == TINY.edges[1][1:]
     assert TINY.decisions["block 02"][:3] == ("-", TINY.edges[1][0].key, TINY.edges[1][1].key)
     assert TINY.decisions["block 02"][3] == f"{TINY.edges[1][0].key} + {TINY.edges[1][1].key}"
 
 
-def test_the_table_holds_each_operation_once_and_no_sum() -> None:
-    assert Counter(block.op for block in TINY.blocks) == {"conv": 1, "mbconv": 4, "basic": 2, "head": 1}
+def test_the_table_holds_each_operation_once_and_no_sum_of_several() -> None:
+    assert Counter(block.op for block in TINY.blocks) == {
+        "conv": 1,
+        "mbconv": 4,
+        "basic": 1,
+        "sum": 1,
+        "head": 1,
+    }
 
 
 def test_samples_are_uniform() -> None:
@@ -98,6 +108,8 @@ def test_what_cannot_be_added_up_or_built_is_refused() -> None:
         RoutedSpace("odd", TINY.stem, (TINY.edges[0], (operation, skip)), TINY.head)
     with pytest.raises(SpaceError, match=r"the same number of operations; got \[2, 3\]"):
         RoutedSpace("odd", TINY.stem, (TINY.edges[0], TINY.edges[1][:2]), TINY.head)
+    with pytest.raises(SpaceError, match="have a shortcut where their shapes agree"):
+        RoutedSpace("odd", TINY.stem, (TINY.edges[0], tuple(map(bare, TINY.edges[1]))), TINY.head)
     with pytest.raises(SpaceError, match="space 'routed' takes images"):
         routed((3, 4, 4), 10)
     with pytest.raises(SpaceError, match="kernels are odd"):

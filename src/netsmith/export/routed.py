@@ -34,8 +34,8 @@ class RoutedParts(NamedTuple):
 
     ``controller`` gives (1, edges * operations) logits of what ``first`` makes of an image, such as its
     normalised pixels; an operation is active from a logit of 0 up. ``edges`` are the operations of each edge,
-    whose outputs are added up. Where none is active, an edge that is ``skippable`` passes its input on; at
-    any other the last operation stands in.
+    whose outputs are added up. An edge that is ``skippable`` adds its input to them, which is all where none
+    is active; at any other the last operation stands in.
     """
 
     first: nn.Module
@@ -95,8 +95,9 @@ def _check(
             if (given := tuple(parts.controller(pixels).shape)) != (1, shape[0] * shape[1]):
                 raise ExportError(f"a controller of {shape} operations gives as many logits; got {given}")
             x = parts.stem(pixels)
-            for edge in parts.edges:
-                x = torch.stack([operation(x) for operation in edge]).sum(0)
+            for edge, skippable in zip(parts.edges, parts.skippable, strict=True):
+                added = torch.stack([operation(x) for operation in edge]).sum(0)
+                x = x + added if skippable else added
             parts.head(x)
     except (RuntimeError, ValueError) as error:  # what PyTorch raises where sizes differ
         raise ExportError(
@@ -221,9 +222,9 @@ def _chain(file: File, parts: RoutedParts, path: Path, pixels: str) -> GraphProt
     """Return the branch of one path: a static network."""
     scope = Scope(file)
     x = scope.module(parts.stem, pixels)
-    for edge, flags in zip(parts.edges, path, strict=True):
+    for edge, skippable, flags in zip(parts.edges, parts.skippable, path, strict=True):
         given = [scope.module(operation, x) for operation, on in zip(edge, flags, strict=True) if on]
-        x, *others = given or [x]
+        x, *others = [*given, x] if skippable else given
         for other in others:
             (x,) = scope.node("Add", [x, other])
     return scope.graph(scope.module(parts.head, x))
@@ -239,18 +240,23 @@ def _any_path(scope: Scope, parts: RoutedParts, pixels: str) -> str:
     for edge, skippable, flags, chosen in zip(parts.edges, parts.skippable, active, some, strict=True):
         if skippable:
             inside = Scope(scope.file)
-            x = scope.either(chosen, inside.graph(_sum(inside, edge, flags, x)), Scope(scope.file).graph(x))
+            x = scope.either(
+                chosen, inside.graph(_sum(inside, edge, flags, x, skippable)), Scope(scope.file).graph(x)
+            )
         else:
-            x = _sum(scope, edge, flags, x)
+            x = _sum(scope, edge, flags, x, skippable)
     return scope.module(parts.head, x)
 
 
-def _sum(scope: Scope, operations: Sequence[nn.Module], active: Sequence[str], x: str) -> str:
-    """Write the sum of the active operations: each adds to what those before it gave, or passes that on."""
-    total = scope.constant(np.zeros((1, 1, 1, 1), np.float32))
+def _sum(scope: Scope, operations: Sequence[nn.Module], active: Sequence[str], x: str, shortcut: bool) -> str:
+    """Write the sum of the active operations: each adds to what those before it gave, or passes that on.
+
+    With a ``shortcut`` the first adds to ``x`` itself.
+    """
+    total = x if shortcut else scope.constant(np.zeros((1, 1, 1, 1), np.float32))
     for number, (operation, flag) in enumerate(zip(operations, active, strict=True)):
         then = Scope(scope.file)
         given = then.module(operation, x)
-        given = then.node("Add", [total, given])[0] if number else given
+        given = then.node("Add", [total, given])[0] if number or shortcut else given
         total = scope.either(flag, then.graph(given), Scope(scope.file).graph(total))
     return total

@@ -175,10 +175,10 @@ class LatencyTable:
 
 
 def timed_alone(blocks: Iterable[Block]) -> Iterator[Block]:
-    """Yield the blocks that are timed alone: of a sum its operations, of what leaves nothing none."""
+    """Yield the blocks that are timed alone: of a sum its terms, of what leaves nothing none."""
     for block in blocks:
         if block.op not in FREE_OPERATIONS:
-            yield from block.parts or (block,)
+            yield from block.terms
 
 
 def network_key(blocks: Iterable[Block]) -> str:

@@ -105,10 +105,7 @@ class BasicBlock(nn.Module):
 
     def __init__(self, block: Block) -> None:
         super().__init__()
-        if block.shortcut and (block.stride > 1 or block.in_channels != block.out_channels):
-            raise SpaceError(
-                f"a shortcut needs stride 1 and as many channels out as in; got the basic block {block.key}"
-            )
+        _check_shortcut(block)
         self.shortcut = block.shortcut
         sizes = block.kernel, block.stride, block.kernel // 2
         self.first = nn.Conv2d(block.in_channels, block.hidden, *sizes, bias=False)
@@ -124,10 +121,15 @@ class BasicBlock(nn.Module):
 
 
 class Sum(nn.Module):
-    """What several operations make of one input, added up (InstaNAS, section 3.1): (N, C, H, W) -> theirs."""
+    """What operations make of one input, added up (InstaNAS, section 3.1): (N, C, H, W) -> theirs.
+
+    Where ``shortcut`` is set the input is added too. Raises :class:`SpaceError` where shapes leave none.
+    """
 
     def __init__(self, block: Block) -> None:
         super().__init__()
+        _check_shortcut(block)
+        self.shortcut = block.shortcut
         self.parts = nn.ModuleList(BUILDERS[part.op](part) for part in block.parts)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -135,7 +137,14 @@ class Sum(nn.Module):
         out: torch.Tensor = first(x)
         for part in others:
             out = out + part(x)
-        return out
+        return x + out if self.shortcut else out
+
+
+def _check_shortcut(block: Block) -> None:
+    if block.shortcut and (block.stride > 1 or block.in_channels != block.out_channels):
+        raise SpaceError(
+            f"a shortcut needs stride 1 and as many channels out as in; got the {block.op} block {block.key}"
+        )
 
 
 class Head(nn.Module):

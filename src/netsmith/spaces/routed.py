@@ -11,7 +11,7 @@ from functools import cached_property
 
 from netsmith.arch import Arch
 from netsmith.errors import SpaceError
-from netsmith.plan import Block, Plan, summed
+from netsmith.plan import Block, Plan, residual, summed
 from netsmith.spaces.chain import chain_id, check_chain
 from netsmith.spaces.choices import ChoiceSpace
 from netsmith.spaces.mbconv import (
@@ -37,11 +37,16 @@ _MEDIUM_STAGES, _SMALL_STAGES = 4, 3
 class RoutedSpace(ChoiceSpace):
     """A fixed stem, edges of which each adds up what its active operations give, and a fixed head.
 
+    An edge that may be skipped adds its input to them, once: with operations or without, what it gives is its
+    input and something more. (In the release each MBConv of such an edge adds the input again, so that images
+    of several operations are many times as large as others behind a few edges, and hardly anything is learned
+    along paths drawn at random.)
     ``edges[i][j]`` is operation ``j`` of edge ``i``; bit ``j`` of choice ``i`` says whether it is active.
     Where none is, the edge is skipped if its shapes agree; else its last operation stands in, and the choice
     is written as that, so that no two archs are one network. Every edge has as many operations as the others,
     so that a policy is a rectangle of yes and no. Raises :class:`SpaceError` where operations of an edge
-    differ in their shapes or cannot be added up, or edges in their number of operations.
+    differ in their shapes or cannot be added up, or edges in their number of operations, or where an
+    operation of an edge that may be skipped does not add its input, being no :func:`residual`.
     """
 
     name: str
@@ -53,6 +58,12 @@ class RoutedSpace(ChoiceSpace):
         check_chain(self.name, self.stem, self.edges, self.head)
         for operations in self.edges:
             summed(operations)
+        for operations, skippable in zip(self.edges, self.skippable, strict=True):
+            if operations[0].shortcut != skippable:  # as all others of the edge, which can be added up
+                raise SpaceError(
+                    f"operations of space '{self.name}' have a shortcut where their shapes agree, by "
+                    f"netsmith.plan.residual; got {operations[0].key}"
+                )
         if len(numbers := set(map(len, self.edges))) != 1:
             raise SpaceError(
                 f"every edge of space '{self.name}' has the same number of operations; got {sorted(numbers)}"
@@ -189,11 +200,12 @@ def default_stages(size: int) -> tuple[int, tuple[Stage, ...]]:
 def _operations(
     last: Block, width: int, stride: int, mbconvs: Sequence[tuple[int, int]]
 ) -> tuple[Block, ...]:
-    """Return the operations of one edge: an MBConv has a shortcut where shapes agree, the BasicBlock none."""
+    """Return the operations of one edge, each with its input added where shapes agree."""
     same = stride == 1 and last.out_channels == width
     shape = (last.out_channels, width, *last.output_size)
     options = [
-        Block("mbconv", *shape, kernel=kernel, stride=stride, hidden=shape[0] * expansion, shortcut=same)
+        Block("mbconv", *shape, kernel=kernel, stride=stride, hidden=shape[0] * expansion)
         for kernel, expansion in mbconvs
     ]
-    return (*options, Block("basic", *shape, kernel=3, stride=stride, hidden=width))
+    options.append(Block("basic", *shape, kernel=3, stride=stride, hidden=width))
+    return tuple(map(residual, options) if same else options)

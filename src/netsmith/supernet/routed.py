@@ -13,10 +13,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from netsmith.arch import Arch
 from netsmith.nn.blocks import Sum, build_block
 from netsmith.nn.network import Network
-from netsmith.plan import Block
+from netsmith.plan import Block, bare
 from netsmith.spaces.routed import RoutedSpace
 from netsmith.supernet.policies import complete
 
+# What operations beside a shortcut begin as, by the scale of their last batch norm: an edge is nearly a skip
+# (Goyal et al. 2017, section 5.1, begin at 0, from where ReLU6, which ends the BasicBlock, has no gradient).
+BRANCH_SCALE = 0.2
 SMALLEST_GROUP = 4
 """Images. Fewer in a group are normalised by the running statistics, which they do not move."""
 
@@ -67,20 +70,28 @@ class RoutedSupernet(nn.Module):
 
 
 class RoutedEdge(nn.Module):
-    """The operations of one edge: what the active ones give for an image is added up, unnormalised."""
+    """The operations of one edge: what the active ones give for an image is added up, unnormalised.
+
+    Where the edge may be skipped, its input is added to that.
+    """
 
     def __init__(self, operations: Sequence[Block], skippable: bool) -> None:
         super().__init__()
-        self.operations = nn.ModuleList(build_block(block) for block in operations)
+        self.operations = nn.ModuleList(build_block(bare(block)) for block in operations)
         self.skippable = skippable
+        if skippable:
+            for operation in self.operations:
+                *_, last = (norm for norm in operation.modules() if isinstance(norm, _BatchNorm))
+                nn.init.constant_(last.weight, BRANCH_SCALE)
 
     def forward(self, x: torch.Tensor, active: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) and booleans (N, operations) -> (N, out, H / stride, W / stride).
 
         An image without an active operation is passed on; a row must have one where that cannot be.
         """
-        whole, parts = [], []
-        for images, operation in self._groups(active):
+        whole, parts = [x] if self.skippable else [], []
+        for column, operation in zip(active.unbind(1), self.operations, strict=True):
+            images = column.nonzero()[:, 0]
             if len(images) == len(x):
                 whole.append(_run(operation, x))
             elif len(images):
@@ -92,21 +103,12 @@ class RoutedEdge(nn.Module):
             total = total + other
         return total
 
-    def _groups(self, active: torch.Tensor) -> Iterator[tuple[torch.Tensor, nn.Module | None]]:
-        """Yield the places of the images that each operation runs on, last those that skip, with None."""
-        for column, operation in zip(active.unbind(1), self.operations, strict=True):
-            yield column.nonzero()[:, 0], operation
-        if self.skippable:
-            yield (~active.any(1)).nonzero()[:, 0], None
-
     def active(self, bits: int) -> list[nn.Module]:
         """Return the operations whose bits are set."""
         return [operation for j, operation in enumerate(self.operations) if bits >> j & 1]
 
 
-def _run(operation: nn.Module | None, x: torch.Tensor) -> torch.Tensor:
-    if operation is None:
-        return x
+def _run(operation: nn.Module, x: torch.Tensor) -> torch.Tensor:
     if len(x) >= SMALLEST_GROUP:
         return cast(torch.Tensor, operation(x))
     with _running_statistics(operation):
