@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -142,22 +143,27 @@ def test_each_phase_has_a_file_of_its_own(tmp_path: Path) -> None:
         finetune(supernet, controller, COSTS, train, SHORT, checkpoint_path=tmp_path / "one")
 
 
+@pytest.mark.parametrize(("epochs", "batches"), [(8, 1), (2, 4)])
 def test_pretraining_drops_operations_in_its_second_half_and_lowers_its_rate(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, epochs: int, batches: int
 ) -> None:
+    """Step by step: an epoch of four batches as four epochs of one."""
     supernet, _ = networks(0)
     shares, rates = [], []
 
-    def watch(net: Any, batches: Any, number: int, optimizer: Any, choose: Any) -> tuple[float, float]:
-        shares.append(choose(torch.zeros(4000, 1)).float().mean().item())
-        rates.append(optimizer.param_groups[0]["lr"])
+    def watch(net: Any, train: Any, number: int, optimizer: Any, choose: Any) -> tuple[float, float]:
+        for _ in range(len(train)):
+            shares.append(choose(torch.zeros(4000, 1)).float().mean().item())
+            rates.append(optimizer.param_groups[0]["lr"])
         return 0.0, 0.0
 
     monkeypatch.setattr(instance, "train_weights", watch)
-    pretrain(supernet, EasyAndHard(1, 4, 0), InstanceRecipe(pretrain_epochs=8), 0)
-    assert shares[:4] == [1.0] * 4
-    assert shares[4:] == pytest.approx([1 - 0.5 * k / 4 for k in (1, 2, 3, 4)], abs=0.01)
-    assert rates == pytest.approx([0.01] * 4 + [1e-3] * 2 + [1e-4] * 2)
+    recipe = InstanceRecipe(pretrain_epochs=epochs, whole_share=0.25, most_dropped=0.6)
+    pretrain(supernet, EasyAndHard(batches, 4, 0), recipe, 0)
+    assert shares[:3] == [1.0] * 3
+    assert shares[3:] == pytest.approx([1 - 0.6 * k / 6 for k in range(1, 6)], abs=0.01)
+    wanted = [0.01 * (1 + math.cos(math.pi * step / 8)) / 2 for step in range(8)]
+    assert rates == pytest.approx([0.01 * 0.02, *wanted[1:]])
 
 
 class Reader(nn.Module):

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from netsmith.supernet.instance_steps import Judge, controller_step, train_weigh
 from netsmith.supernet.phase import run_epochs
 from netsmith.supernet.policies import archs_of, latencies_ms
 from netsmith.supernet.routed import RoutedSupernet
-from netsmith.supernet.search import Batches
+from netsmith.supernet.search import LR_START, Batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,22 +69,26 @@ def pretrain(
 ) -> None:
     """Train the weights, first with every operation active, then with more and more dropped at random.
 
-    For the first half of the epochs none is dropped; then each with a probability that rises to
-    ``most_dropped``. The rate falls to a tenth at half and at three quarters. Raises
-    :class:`TrainingError` where the loss is not a number.
+    For the first ``whole_share`` of the steps none is dropped; then each with a probability that rises to
+    ``most_dropped``. The rate falls along a half cosine, where the release divides it by ten at half and at
+    three quarters, so that little is learned of a short second part. Raises :class:`TrainingError` where the
+    loss is not a number.
     """
     optimizer = _sgd(supernet, recipe.pretrain_lr, recipe.momentum, recipe.pretrain_decay)
     shape = (len(supernet.edges), len(supernet.space.edges[0]))
 
     def epoch(number: int) -> InstanceEpoch:
-        started, epochs = time.perf_counter(), recipe.pretrain_epochs
-        tenths = (2 * number >= epochs) + (4 * number >= 3 * epochs)
-        _set_lr(optimizer, recipe.pretrain_lr * 0.1**tenths)
-        dropped = recipe.most_dropped * max(0.0, 2 * (number + 1) / epochs - 1)
+        started, steps = time.perf_counter(), count(number * len(train))
         generator = batch_generator(seed, "pretrain", number)
 
-        def choose(x: torch.Tensor) -> torch.Tensor:
-            return (torch.rand(len(x), *shape, generator=generator) >= dropped).to(x.device)
+        def choose(x: torch.Tensor) -> torch.Tensor:  # once a step, before the weights move
+            progress = next(steps) / (recipe.pretrain_epochs * len(train))
+            _set_lr(
+                optimizer, recipe.pretrain_lr * _cosine(progress) * min(1.0, (progress + 1e-3) / LR_START)
+            )
+            dropping = max(0.0, progress - recipe.whole_share) / (1 - recipe.whole_share)
+            drawn = torch.rand(len(x), *shape, generator=generator)
+            return (drawn >= recipe.most_dropped * dropping).to(x.device)
 
         loss, accuracy = train_weights(supernet, train, number, optimizer, choose)
         return InstanceEpoch("pretrain", number, loss, accuracy, time.perf_counter() - started)
@@ -172,7 +177,7 @@ def finetune(
 
     def epoch(number: int) -> InstanceEpoch:
         started, chosen = time.perf_counter(), []
-        _set_lr(optimizer, recipe.finetune_lr * (1 + math.cos(math.pi * number / recipe.finetune_epochs)) / 2)
+        _set_lr(optimizer, recipe.finetune_lr * _cosine(number / recipe.finetune_epochs))
 
         def choose(x: torch.Tensor) -> torch.Tensor:
             with torch.no_grad():
@@ -203,6 +208,10 @@ def _sgd(
         weight_decay=weight_decay,
         nesterov=nesterov and momentum > 0,
     )
+
+
+def _cosine(progress: float) -> float:
+    return (1 + math.cos(math.pi * progress)) / 2
 
 
 def _set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -11,6 +11,7 @@ from netsmith.errors import SettingsError
 class InstanceRecipe:
     """How the three phases are run; the defaults are the release's for CIFAR.
 
+    ``whole_share`` of the pre-training has all operations active; ``most_dropped`` are dropped at its end.
     ``controller_lr`` is divided by ten after each ``controller_lr_every`` epochs. ``exploration`` is alpha;
     ``right``, ``wrong`` and ``latency_exponent`` are those of :func:`netsmith.supernet.instanas.reward`.
     """
@@ -20,6 +21,7 @@ class InstanceRecipe:
     finetune_epochs: int = 300
     pretrain_lr: float = 0.01
     pretrain_decay: float = 1e-4
+    whole_share: float = 0.5
     most_dropped: float = 0.5
     search_lr: float = 5e-4
     controller_lr: float = 5e-4
@@ -38,8 +40,12 @@ class InstanceRecipe:
             raise SettingsError(f"epochs are 0 or more; got {self}")
         if self.controller_lr_every < 1:
             raise SettingsError(f"controller_lr_every is 1 or more; got {self.controller_lr_every}")
-        if not 0.5 < self.exploration <= 1 or not 0 <= self.most_dropped < 1:
+        if not 0.5 < self.exploration <= 1:
             raise SettingsError(
-                "exploration is over 0.5, where nothing is learned, up to 1, most_dropped from 0 to under 1; "
-                f"got {self.exploration} and {self.most_dropped}"
+                f"exploration is over 0.5, where nothing is learned, up to 1; got {self.exploration}"
+            )
+        if not (0 <= self.most_dropped < 1 and 0 <= self.whole_share < 1):
+            raise SettingsError(
+                "most_dropped and whole_share are from 0 to under 1; got "
+                f"{self.most_dropped} and {self.whole_share}"
             )

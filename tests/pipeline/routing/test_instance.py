@@ -36,7 +36,7 @@ LIMIT = 0.1
 
 
 def ask(small: Callable[..., Settings], **changes: Any) -> Settings:
-    asked = {"strategy": "instance", "stages": LAYOUT, "latency": LIMIT, "search_epochs": 4, "epochs": 2}
+    asked = {"strategy": "instance", "stages": LAYOUT, "latency": LIMIT, "search_epochs": 4, "epochs": 4}
     return small(**{**asked, "threads": 1, **changes})
 
 
@@ -89,7 +89,7 @@ def test_what_is_handed_over_is_trained_to_the_end(routed: Design) -> None:
         for event in read(routed.folder / "journal")
         if event["event"] == "train_epoch" and event["name"] == "design"
     ]
-    assert epochs == [0, 1]
+    assert epochs == [0, 1, 2, 3]
 
 
 def test_it_is_loaded_as_the_network_that_routes(routed: Design, images: Path) -> None:
@@ -167,7 +167,7 @@ def test_killed_again_and_again_it_ends_alike(
     assert again.exported.read_bytes() == whole.exported.read_bytes()
     events = list(read(again.folder / "journal"))
     epochs = [(e["phase"], e["number"], e["epoch"]) for e in events if e["event"] == "instance_epoch"]
-    assert len(epochs) == len(set(epochs)) > 10
+    assert len(epochs) == len(set(epochs)) > 8
 
 
 def led(expected_ms: Callable[[float], float]) -> tuple[Any, list[float]]:

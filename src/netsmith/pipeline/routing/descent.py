@@ -21,7 +21,7 @@ from netsmith.supernet.instance import InstanceEpoch, finetune, pretrain, search
 from netsmith.supernet.instance_recipe import InstanceRecipe
 from netsmith.supernet.policies import archs_of
 from netsmith.supernet.routed_network import RoutedNetwork
-from netsmith.train import evaluate, fit_recipe, place, recalibrate
+from netsmith.train import Recipe, evaluate, fit_recipe, place, recalibrate
 from netsmith.train.recipe import fit_lr
 
 CONTROLLER_BATCH = 32
@@ -29,12 +29,15 @@ CALIBRATION_BATCHES = 8
 # Of the search's epochs, those in which the bounds come down to the first that is kept.
 COMING_DOWN = 0.5
 FIRST_SHARE = 0.7  # of all operations at once: the release's first upper bound
-# The release's rates are for hundreds of epochs. Short searches need rates at which the weights follow the
-# controller, and the controller can turn a decision around: Adam moves a weight by its rate a step at most.
-SEARCH_LR, FINETUNE_LR = 0.02, 0.02
+# The release's schedules are for hundreds of epochs. Short searches need weights that know sparse paths
+# before a controller judges by them, rates at which they follow it, and a controller that can turn a decision
+# around: Adam moves a weight by its rate a step at most.
+WHOLE_SHARE, MOST_DROPPED = 0.35, 0.75
+SEARCH_LR, FINETUNE_LR = 0.1, 0.02
 TRAVEL, CONTROLLER_LRS = 1.5, (5e-4, 1e-2)
-# What a phase takes of the multiply-adds that the design's effort may spend on one training.
-PHASE_SHARE = 1 / 5
+# What a phase takes of one training of the design: of the multiply-adds that its effort may spend on it, or
+# of its epochs where these were given.
+PHASE_SHARE = 1 / 2
 
 
 @dataclass(frozen=True)
@@ -53,10 +56,14 @@ def schedule(work: Work, space: RoutedSpace, kept: int) -> Schedule:
     fixed = sum(count_block(block).macs for block in (*space.stem, *space.head))
     edges = sum(count_block(block).macs for edge in space.edges for block in edge)
     half = fixed + edges // 2
-    fit = partial(fit_recipe, images, effort=asked.budget)
-    pre = fit(fixed + edges, epochs=asked.epochs, share=PHASE_SHARE)
-    searched = fit(half, epochs=asked.search_epochs, share=PHASE_SHARE)
-    tuned = fit(fixed + edges // len(space.edges[0]), epochs=asked.epochs, share=PHASE_SHARE / kept)
+
+    def fit(macs: int, share: float) -> Recipe:
+        epochs = None if asked.epochs is None else max(1, round(share * asked.epochs))
+        return fit_recipe(images, macs, asked.budget, epochs=epochs, share=share)
+
+    pre = fit(fixed + edges, PHASE_SHARE)
+    searched = fit_recipe(images, half, asked.budget, epochs=asked.search_epochs, share=PHASE_SHARE)
+    tuned = fit(fixed + edges // len(space.edges[0]), PHASE_SHARE / kept)
     steps = max(2, searched.epochs) * -(-min(SCORING_IMAGES, len(work.splits.validation)) // CONTROLLER_BATCH)
     least, most = CONTROLLER_LRS
     recipe = InstanceRecipe(
@@ -64,6 +71,8 @@ def schedule(work: Work, space: RoutedSpace, kept: int) -> Schedule:
         search_epochs=max(2, searched.epochs),
         finetune_epochs=tuned.epochs,
         pretrain_lr=fit_lr(SEARCH_BATCH),
+        whole_share=WHOLE_SHARE,
+        most_dropped=MOST_DROPPED,
         search_lr=SEARCH_LR,
         controller_lr=min(most, max(least, TRAVEL / steps)),
         controller_lr_every=10**6,
