@@ -24,7 +24,7 @@ from netsmith.pipeline.compression.compressed import compression
 from netsmith.pipeline.described import Routes
 from netsmith.pipeline.design import run
 from netsmith.pipeline.pick import pick
-from netsmith.pipeline.routing.instance import halts
+from netsmith.pipeline.routing.instance import halts, most_accurate
 from netsmith.pipeline.settings import Settings
 from netsmith.spaces.routed import RoutedSpace
 from netsmith.supernet.policies import archs_of
@@ -183,6 +183,42 @@ def test_what_images_take_beyond_an_aim_is_allowed_for_in_all_that_follow() -> N
     search, aims = led(lambda aim: 1.2 * aim)
     assert halts(search) == aims
     assert aims == pytest.approx([0.98 * 1.25, 0.98 / 1.2, 0.98 * 0.85 / 1.2])
+
+
+def test_what_images_leave_of_an_aim_is_given_to_all_that_follow() -> None:
+    """Images take three quarters of what is aimed at: the limit would be left unused."""
+    search, aims = led(lambda aim: 0.75 * aim)
+    assert halts(search) == aims
+    assert aims == pytest.approx([0.98 * 1.25, 0.98 / 0.75, 0.98 * 0.85 / 0.75])
+
+
+def test_a_limit_that_is_not_used_is_tried_for_again() -> None:
+    """Images follow a fifth of what is aimed at."""
+    search, aims = led(lambda aim: 0.6 + 0.2 * aim)
+    halts(search)
+    at_limit = [0.6 + 0.2 * aim for aim in aims[1:-1]]
+    assert len(at_limit) > 1
+    assert 0.9 <= at_limit[-1] <= 1
+    assert all(each < 0.9 for each in at_limit[:-1])
+
+
+def kept(latency_ms: float, accuracy: float) -> dict[str, Any]:
+    return {"figures": {"latency_ms": latency_ms}, "validation_accuracy": accuracy}
+
+
+@pytest.mark.parametrize(
+    ("found", "images", "wanted"),
+    [
+        ([(0.9, 0.80), (0.7, 0.82)], 100, 0),  # 0.02 is within a standard error of 0.038
+        ([(0.9, 0.80), (0.7, 0.82)], 10_000, 1),  # and not of 0.0038
+        ([(0.99, 0.90), (0.7, 0.82), (0.6, 0.82)], 100, 1),  # the first may be over the limit the next time
+        ([(0.99, 0.90)], 100, 0),
+    ],
+)
+def test_of_what_validation_cannot_tell_apart_the_slowest_is_taken(
+    found: list[tuple[float, float]], images: int, wanted: int
+) -> None:
+    assert most_accurate({n: kept(*each) for n, each in enumerate(found)}, 1.0, images) == wanted
 
 
 def test_a_search_that_cannot_follow_is_led_to_the_least_and_left() -> None:

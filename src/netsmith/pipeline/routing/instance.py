@@ -7,7 +7,8 @@ is fine-tuned to the end and handed over.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
@@ -47,6 +48,8 @@ FRONT = (1.25, 1.0, 0.85)
 # What the shallow path of the chosen width takes of the limit with the choice of it: images share the rest.
 SHALLOW_SHARE = 0.5
 TRIES, ROUNDS = 3, 3
+# Where images take less than this of a share, the search is led higher: the rest of the limit is of no use.
+USED = 0.9
 # The cheapest path must take less than what is aimed at: between the two lies what is rewarded.
 ROOM = 1.03
 
@@ -217,9 +220,9 @@ def prepared(work: Work) -> Search:
 
 
 def halts(search: Search) -> list[Bound]:
-    """Search down to each share of the limit, and for the limit itself on until it should be kept.
+    """Search down to each share of the limit, and for the limit itself on until it should be kept, and used.
 
-    Where images should take more than a share, what follows aims lower by as much.
+    Where images should take more than a share or far less, what follows aims lower or higher by as much.
     """
     descent, limit = search.descent, float(search.work.budget.latency_ms or 0.0)
     least = ROOM * descent.lower_ms
@@ -228,16 +231,16 @@ def halts(search: Search) -> list[Bound]:
             f"a mean latency of {limit:.4g} ms was asked for, and the cheapest path of {search.space.id} "
             f"with the choice of it should take {descent.lower_ms:.4g} ms; ask for at least {least:.3g}ms"
         )
-    kept, tighter = [], 1.0
+    kept, lead = [], 1.0
     for share in FRONT:
         for _ in range(1 + (TRIES if share == 1.0 else 0)):
-            aim = max(least, tighter * MARGIN * share * limit)
+            aim = max(least, lead * MARGIN * share * limit)
             bound = descent.come_down(aim)
             expected = search.expected_ms(bound)
-            if expected <= share * limit:
+            if USED * share * limit <= expected <= share * limit:
                 break
-            tighter *= MARGIN * share * limit / expected  # all that follows lags behind alike
-            if aim == least:
+            lead *= MARGIN * share * limit / expected  # all that follows is off alike
+            if aim == least and expected > share * limit:
                 break
         kept.append(bound)
     return kept
@@ -246,8 +249,9 @@ def halts(search: Search) -> list[Bound]:
 def _choose(search: Search, bounds: Sequence[Bound]) -> tuple[Routed, int, list[str]]:
     """Return the most accurate network on validation within the limit, its bound, and what is broken.
 
-    Where none is within it, the search goes on tighter by as much as the closest missed; where that does not
-    help either, it is the closest.
+    Of those that validation images cannot tell apart it is the slowest: all were fine-tuned for a short
+    while, in which small ones get further. Where none is within the limit, the search goes on tighter by as
+    much as the closest missed; where that does not help either, it is the closest.
     """
     limit, least = float(search.work.budget.latency_ms or 0.0), ROOM * search.descent.lower_ms
     found: dict[int, dict[str, Any]] = {}
@@ -266,16 +270,24 @@ def _choose(search: Search, bounds: Sequence[Bound]) -> tuple[Routed, int, list[
         aim = max(least, search.descent.bounds[-1].aim_ms * min(0.97, MARGIN * limit / closest))
         keep(search.descent.come_down(aim))
     within = [number for number, record in found.items() if not record["reason"]]
-    if within:  # those so close to the limit that another measurement may be over it come last
-        best = min(within, key=lambda n: _rank(found[n], limit))
+    if within:
+        best = most_accurate({n: found[n] for n in within}, limit, len(search.work.splits.validation))
         return routed[best], best, []
     best = min(found, key=lambda n: found[n]["figures"]["latency_ms"])
     return routed[best], best, ["no bound of the search keeps the budget; this is the closest"]
 
 
-def _rank(record: dict[str, Any], limit: float) -> tuple[bool, float, float]:
-    latency = record["figures"]["latency_ms"]
-    return latency > MARGIN * limit, -record["validation_accuracy"], latency
+def most_accurate(found: Mapping[int, dict[str, Any]], limit: float, images: int) -> int:
+    """Return the number of the slowest record no more than a standard error behind the most accurate.
+
+    The error is that of a share of ``images``. Those so close to the limit that another measurement may be
+    over it are taken only where there is no other.
+    """
+    sure = {n: each for n, each in found.items() if each["figures"]["latency_ms"] <= MARGIN * limit} or found
+    top = max(each["validation_accuracy"] for each in sure.values())
+    error = math.sqrt(top * (1 - top) / images)
+    like = {n: each for n, each in sure.items() if each["validation_accuracy"] >= top - error}
+    return max(like, key=lambda n: (like[n]["figures"]["latency_ms"], -n))
 
 
 def _front(search: Search) -> list[dict[str, Any]]:
