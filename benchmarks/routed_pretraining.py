@@ -14,6 +14,7 @@ from __future__ import annotations
 import statistics
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from harness import Figure, Record, Records, ahead, data_parser, publish
@@ -80,15 +81,19 @@ def main() -> None:
     publish([figure for way in WAYS for figure in figures_of(way, found)], options.json)
 
 
-def taught(way: str, seed: int, images: Images, options: object) -> Record:
+def taught(way: str, seed: int, images: Images, options: Any) -> Record:
     """Validation accuracies, by the probability of an operation, of a supernet that was pre-trained."""
-    number, epochs, width = (getattr(options, name) for name in ("images", "epochs", "width"))
     order = torch.randperm(len(images), generator=batch_generator(seed, "part"))
-    train, validation = images.subset(order[:number]), images.subset(order[number : number + VALIDATION])
+    train, validation = (
+        images.subset(order[: options.images]),
+        images.subset(order[options.images :][:VALIDATION]),
+    )
     mean, std = channel_statistics(train)
     loader = partial(Loader, mean=mean, std=std)
     torch.manual_seed(seed)
-    supernet = channels_last(RoutedSupernet(routed(images.input_shape, len(images.label_names), width=width)))
+    supernet = channels_last(
+        RoutedSupernet(routed(images.input_shape, len(images.label_names), width=options.width))
+    )
     for i, edge in enumerate(supernet.routed_edges):
         if edge.skippable and way == "each":
             for norm in edge.modules():
@@ -96,7 +101,7 @@ def taught(way: str, seed: int, images: Images, options: object) -> Record:
                     nn.init.ones_(norm.weight)
             supernet.edges[i] = EachAdds(edge)
     recipe = replace(
-        InstanceRecipe(), pretrain_epochs=epochs, pretrain_lr=fit_lr(BATCH), whole_share=WHOLE_SHARE,
+        InstanceRecipe(), pretrain_epochs=options.epochs, pretrain_lr=fit_lr(BATCH), whole_share=WHOLE_SHARE,
         most_dropped=MOST_DROPPED,
     )  # fmt: skip
     pretrain(supernet, loader(train, BATCH, seed=seed, drop_last=True), recipe, seed)
