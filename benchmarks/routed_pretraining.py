@@ -12,7 +12,6 @@ probability: the weights by which a controller would judge. What was finished is
 from __future__ import annotations
 
 import statistics
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -100,8 +99,8 @@ def taught(way: str, seed: int, images: Images, options: Any) -> Record:
                 if isinstance(norm, _BatchNorm):
                     nn.init.ones_(norm.weight)
             supernet.edges[i] = EachAdds(edge)
-    recipe = replace(
-        InstanceRecipe(), pretrain_epochs=options.epochs, pretrain_lr=fit_lr(BATCH), whole_share=WHOLE_SHARE,
+    recipe = InstanceRecipe(
+        pretrain_epochs=options.epochs, pretrain_lr=fit_lr(BATCH), whole_share=WHOLE_SHARE,
         most_dropped=MOST_DROPPED,
     )  # fmt: skip
     pretrain(supernet, loader(train, BATCH, seed=seed, drop_last=True), recipe, seed)

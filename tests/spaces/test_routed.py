@@ -101,6 +101,13 @@ def test_samples_are_uniform() -> None:
     assert max(drawn.values()) < 150  # 100 expected, standard deviation 10
 
 
+def test_a_shortcut_that_is_not_of_the_edge_is_refused_where_an_operation_is_alone() -> None:
+    """ResNet's takes ReLU of the sum: the path alone would not be what the supernet computes."""
+    alone = Block("basic", 8, 8, 4, 4, 3, hidden=8, shortcut=True)
+    with pytest.raises(SpaceError, match="have a shortcut where their shapes agree"):
+        RoutedSpace("odd", TINY.stem, ((bare(TINY.edges[0][0]),), (alone,)), TINY.head)
+
+
 def test_what_cannot_be_added_up_or_built_is_refused() -> None:
     operation = TINY.edges[1][0]
     skip = Block("skip", 8, 8, 4, 4)

@@ -11,7 +11,7 @@ from functools import cached_property
 
 from netsmith.arch import Arch
 from netsmith.errors import SpaceError
-from netsmith.plan import Block, Plan, residual, summed
+from netsmith.plan import Block, Plan, bare, residual, summed
 from netsmith.spaces.chain import chain_id, check_chain
 from netsmith.spaces.choices import ChoiceSpace
 from netsmith.spaces.mbconv import (
@@ -38,9 +38,10 @@ class RoutedSpace(ChoiceSpace):
     """A fixed stem, edges of which each adds up what its active operations give, and a fixed head.
 
     An edge that may be skipped adds its input to them, once: with operations or without, what it gives is its
-    input and something more. (In the release each MBConv of such an edge adds the input again, so that images
-    of several operations are many times as large as others behind a few edges, and hardly anything is learned
-    along paths drawn at random.)
+    input and something more. (In the release each MBConv of such an edge adds the input again: behind a few
+    edges images of several operations are many times as large as others, and a short pre-training hardly
+    learns anything along paths drawn at random.)
+
     ``edges[i][j]`` is operation ``j`` of edge ``i``; bit ``j`` of choice ``i`` says whether it is active.
     Where none is, the edge is skipped if its shapes agree; else its last operation stands in, and the choice
     is written as that, so that no two archs are one network. Every edge has as many operations as the others,
@@ -59,11 +60,12 @@ class RoutedSpace(ChoiceSpace):
         for operations in self.edges:
             summed(operations)
         for operations, skippable in zip(self.edges, self.skippable, strict=True):
-            if operations[0].shortcut != skippable:  # as all others of the edge, which can be added up
-                raise SpaceError(
-                    f"operations of space '{self.name}' have a shortcut where their shapes agree, by "
-                    f"netsmith.plan.residual; got {operations[0].key}"
-                )
+            for block in operations:
+                if block != (residual(bare(block)) if skippable else bare(block)):
+                    raise SpaceError(
+                        f"operations of space '{self.name}' have a shortcut where their shapes agree, by "
+                        f"netsmith.plan.residual; got {block.key}"
+                    )
         if len(numbers := set(map(len, self.edges))) != 1:
             raise SpaceError(
                 f"every edge of space '{self.name}' has the same number of operations; got {sorted(numbers)}"

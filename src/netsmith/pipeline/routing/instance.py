@@ -233,16 +233,19 @@ def halts(search: Search) -> list[Bound]:
         )
     kept, lead = [], 1.0
     for share in FRONT:
+        tried: list[tuple[float, Bound]] = []
         for _ in range(1 + (TRIES if share == 1.0 else 0)):
             aim = max(least, lead * MARGIN * share * limit)
             bound = descent.come_down(aim)
             expected = search.expected_ms(bound)
+            tried.append((expected, bound))
             if USED * share * limit <= expected <= share * limit:
                 break
             lead *= MARGIN * share * limit / expected  # all that follows is off alike
             if aim == least and expected > share * limit:
                 break
-        kept.append(bound)
+        within = [each for each in tried if each[0] <= share * limit]
+        kept.append(max(within, key=lambda each: each[0], default=tried[-1])[1])
     return kept
 
 
