@@ -45,7 +45,8 @@ def main() -> None:
     arguments.add_argument("--share", type=float, default=0.55, help="of MobileNetV2's latency, the limit")
     arguments.add_argument("--images", type=int, default=7000, help="of the training part, at most")
     arguments.add_argument("--budget", default="quick")
-    arguments.add_argument("--epochs", type=int, default=4, help="of each training")
+    arguments.add_argument("--epochs", type=int, default=4, help="of each training on Fashion-MNIST")
+    arguments.add_argument("--cifar-epochs", type=int, default=10, help="of each training on CIFAR-10")
     arguments.add_argument("--search-epochs", type=int, default=6)
     arguments.add_argument("--baselines", default="full")
     arguments.add_argument("--widths", type=float, nargs="+", default=WIDTHS, help="beside the first seed")
@@ -88,8 +89,8 @@ def designed(options: Any, name: str, data: Path, seed: int, wide_ms: float) -> 
     """The figures of one design and of what stands beside it."""
     settings = Settings(
         data=str(data), device=options.device, latency=options.share * wide_ms, budget=options.budget,
-        strategy="instance", seed=seed, epochs=options.epochs, search_epochs=options.search_epochs,
-        baselines=options.baselines, stages=STAGES.get(name),
+        strategy="instance", seed=seed, search_epochs=options.search_epochs, baselines=options.baselines,
+        epochs=options.epochs if name == "fashion" else options.cifar_epochs, stages=STAGES.get(name),
     )  # fmt: skip
     baselines.WIDTHS = tuple(options.widths) if seed == 0 else (1.0,)
     return summary(run(settings, options.work / f"{name}-{seed}"))
