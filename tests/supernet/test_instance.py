@@ -135,6 +135,32 @@ def test_a_search_that_halts_at_a_bound_goes_on_from_there(tmp_path: Path) -> No
     assert figures[-1].to_dict()["phase"] == "search"
 
 
+class Same(nn.Module):
+    """A controller that chooses the same operations for every image; at first all of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.full((3, 2), 0.5))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.logits.expand(len(x), 3, 2)
+
+
+def test_under_a_bound_that_no_policy_keeps_the_search_comes_down_to_it() -> None:
+    """Between 1 and 1.9 ms lies no path: nothing would ever be rewarded."""
+    supernet, _ = networks(0)
+    train, validation = EasyAndHard(1, 8, 1), EasyAndHard(16, 64, 500)
+    recipe = InstanceRecipe(search_epochs=10, search_lr=1e-6, controller_lr=0.02, entropy_weight=0.0)
+    figures: list[InstanceEpoch] = []
+    search(
+        supernet, Same(), COSTS, Bounds(1.0, 1.9, 1.9), train, validation, recipe, 0, on_epoch=figures.append
+    )
+    uppers, latencies = ([getattr(f, name) for f in figures] for name in ("upper_ms", "latency_ms"))
+    assert uppers[0] == pytest.approx(COSTS.constant + 3 * (3.0 + 1.0))
+    assert uppers == sorted(uppers, reverse=True)
+    assert latencies[-1] < 5
+
+
 def test_each_phase_has_a_file_of_its_own(tmp_path: Path) -> None:
     supernet, controller = networks(0)
     train = EasyAndHard(1, 16, 1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
@@ -116,9 +116,11 @@ def search(
     """Alternate an epoch of the controller on ``validation`` with one of the weights on ``train``.
 
     In the latter each image takes a policy that was drawn for another of its batch, so that operations do
-    not grow fast to the images that choose them now. ``until`` stops after so many epochs, from where a call
-    with the same checkpoint goes on: what it is at several upper bounds is a front. Raises
-    :class:`TrainingError` where the loss is not a number.
+    not grow fast to the images that choose them now. The upper bound waits for the controller: it is no
+    lower than the mean latency of the greedy policies before an epoch. Under a bound that hardly a policy
+    keeps, as a short search soon has one, nothing is rewarded, and nothing learned. ``until`` stops after so
+    many epochs, from where a call with the same checkpoint goes on: what it is at several upper bounds is a
+    front. Raises :class:`TrainingError` where the loss is not a number.
     """
     adam = torch.optim.Adam(controller.parameters(), lr=recipe.controller_lr)
     sgd = _sgd(supernet, recipe.search_lr, 0.0, 0.0)  # plain in this phase, as published
@@ -126,7 +128,8 @@ def search(
     def epoch(number: int) -> InstanceEpoch:
         started, generator = time.perf_counter(), batch_generator(seed, "search", number)
         _set_lr(adam, recipe.controller_lr * 0.1 ** (number // recipe.controller_lr_every))
-        upper = bounds.upper_ms(number, recipe.search_epochs)
+        taken = _taken_ms(controller, supernet, costs, validation.epoch(number))
+        upper = max(taken, bounds.upper_ms(number, recipe.search_epochs))
         judge = Judge(supernet, costs, bounds.lower_ms, upper, recipe)
         steps = [
             controller_step(controller, adam, x, y, judge, generator) for x, y in validation.epoch(number)
@@ -196,6 +199,19 @@ def finetune(
         "finetune", recipe.finetune_epochs, epoch, {"supernet": supernet}, {"supernet": optimizer},
         checkpoint_path=checkpoint_path, on_epoch=on_epoch,
     )  # fmt: skip
+
+
+@torch.no_grad()
+def _taken_ms(
+    controller: nn.Module,
+    supernet: RoutedSupernet,
+    costs: Costs,
+    batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
+) -> float:
+    """Return the mean latency in milliseconds of the greedy policies for all images of ``batches``."""
+    controller.eval()
+    chosen = torch.cat([greedy(controller(x)) for x, _ in batches])
+    return float(latencies_ms(supernet.space, costs, chosen).mean())
 
 
 def _sgd(
