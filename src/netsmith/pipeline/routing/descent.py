@@ -36,7 +36,7 @@ FIRST_SHARE = 0.7  # of all operations at once: the release's first upper bound
 WHOLE_SHARE, MOST_DROPPED = 0.35, 0.75
 SEARCH_LR, FINETUNE_LR = 0.1, 0.02
 TRAVEL, CONTROLLER_LRS = 1.5, (5e-4, 1e-2)
-EXPLORATION = 0.95
+EXPLORATION = 0.9
 # What a phase takes of one training of the design: of the multiply-adds that its effort may spend on it, or
 # of its epochs where these were given.
 PHASE_SHARE = 1 / 2
