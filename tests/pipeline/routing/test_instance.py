@@ -32,7 +32,7 @@ from netsmith.supernet.routed_network import RoutedNetwork
 from tests.pipeline.stop import Stop
 
 LAYOUT = ((16, 1, 1), (16, 2, 2))
-LIMIT = 0.1
+LIMIT = 0.12
 
 
 def ask(small: Callable[..., Settings], **changes: Any) -> Settings:
@@ -209,8 +209,9 @@ def test_of_what_was_tried_for_the_limit_the_most_within_it_is_kept() -> None:
     assert halts(search) == [aims[0], aims[3], aims[5]]
 
 
-def kept(latency_ms: float, accuracy: float) -> dict[str, Any]:
-    return {"figures": {"latency_ms": latency_ms}, "validation_accuracy": accuracy}
+def kept(latency_ms: float, accuracy: float, error_ms: float = 0.001) -> dict[str, Any]:
+    figures = {"latency_ms": latency_ms}
+    return {"figures": figures, "latency_error_ms": error_ms, "validation_accuracy": accuracy, "reason": ""}
 
 
 @pytest.mark.parametrize(
@@ -220,10 +221,12 @@ def kept(latency_ms: float, accuracy: float) -> dict[str, Any]:
         ([(0.9, 0.80), (0.7, 0.82)], 10_000, 1),  # and not of 0.0038
         ([(0.99, 0.90), (0.7, 0.82), (0.6, 0.82)], 100, 1),  # the first may be over the limit the next time
         ([(0.99, 0.90)], 100, 0),
+        ([(0.9, 0.90, 0.06), (0.7, 0.82, 0.06)], 100, 1),  # other images may take more than the limit on it
+        ([(0.9, 0.90, 0.06), (0.93, 0.95, 0.04)], 100, 1),  # neither is sure, and this is nearer
     ],
 )
 def test_of_what_validation_cannot_tell_apart_the_slowest_is_taken(
-    found: list[tuple[float, float]], images: int, wanted: int
+    found: list[tuple[float, ...]], images: int, wanted: int
 ) -> None:
     assert most_accurate({n: kept(*each) for n, each in enumerate(found)}, 1.0, images) == wanted
 

@@ -29,6 +29,7 @@ def test_figures_are_those_of_the_images_one_by_one() -> None:
     each = np.array([{A: 1.1, B: 2.2, C: 4.4}[arch] for arch in ARCHS])
     assert [path.images for path in found.paths] == [7, 2, 1]
     assert found.mean_ms == pytest.approx(each.mean())
+    assert found.error_ms == pytest.approx(each.std(ddof=1) / np.sqrt(10))
     assert found.predicted_ms == pytest.approx(each.mean() / 1.1)
     assert found.timed_share == pytest.approx(0.9)
     for q in (0.1, 0.5, 0.7, 0.71, 0.9, 0.95, 1.0):

@@ -50,6 +50,7 @@ SHALLOW_SHARE = 0.5
 TRIES, ROUNDS = 3, 3
 # Where images take less than this of a share, the search is led higher: the rest of the limit is of no use.
 USED = 0.9
+ERRORS = 2  # standard errors of the mean over validation images: what others take may differ by as much
 # The cheapest path must take less than what is aimed at: between the two lies what is rewarded.
 ROOM = 1.03
 
@@ -156,6 +157,7 @@ class Search:
                 figures["peak_bytes"] = float(used.peak_bytes)
             return {
                 "figures": figures,
+                "latency_error_ms": times.error_ms,
                 "validation_accuracy": routed.finished.validation_accuracy,
                 "paths": len(times.paths),
                 "reason": broken_limits(work.budget, figures),
@@ -253,8 +255,8 @@ def _choose(search: Search, bounds: Sequence[Bound]) -> tuple[Routed, int, list[
     """Return the most accurate network on validation within the limit, its bound, and what is broken.
 
     Of those that validation images cannot tell apart it is the slowest: all were fine-tuned for a short
-    while, in which small ones get further. Where none is within the limit, the search goes on tighter by as
-    much as the closest missed; where that does not help either, it is the closest.
+    while, in which small ones get further. Where none is surely within the limit, the search goes on tighter
+    by as much as the closest missed; where that does not help either, it is the closest.
     """
     limit, least = float(search.work.budget.latency_ms or 0.0), ROOM * search.descent.lower_ms
     found: dict[int, dict[str, Any]] = {}
@@ -267,9 +269,11 @@ def _choose(search: Search, bounds: Sequence[Bound]) -> tuple[Routed, int, list[
     for bound in bounds:
         keep(bound)
     for _ in range(ROUNDS):
-        if any(not record["reason"] for record in found.values()):
+        if any(surely_within(record, limit) for record in found.values()):
             break
-        closest = min(record["figures"]["latency_ms"] for record in found.values())
+        closest = min(
+            record["figures"]["latency_ms"] + record["latency_error_ms"] for record in found.values()
+        )
         aim = max(least, search.descent.bounds[-1].aim_ms * min(0.97, MARGIN * limit / closest))
         keep(search.descent.come_down(aim))
     within = [number for number, record in found.items() if not record["reason"]]
@@ -283,14 +287,27 @@ def _choose(search: Search, bounds: Sequence[Bound]) -> tuple[Routed, int, list[
 def most_accurate(found: Mapping[int, dict[str, Any]], limit: float, images: int) -> int:
     """Return the number of the slowest record no more than a standard error behind the most accurate.
 
-    The error is that of a share of ``images``. Those so close to the limit that another measurement may be
-    over it are taken only where there is no other.
+    The error is that of a share of ``images``. Those that are not surely within the limit do not count; where
+    there is no other, it is the one that is closest to it.
     """
-    sure = {n: each for n, each in found.items() if each["figures"]["latency_ms"] <= MARGIN * limit} or found
+    sure = {n: each for n, each in found.items() if surely_within(each, limit)}
+    if not sure:
+        return min(found, key=lambda n: _surely_ms(found[n]))
     top = max(each["validation_accuracy"] for each in sure.values())
     error = math.sqrt(top * (1 - top) / images)
     like = {n: each for n, each in sure.items() if each["validation_accuracy"] >= top - error}
     return max(like, key=lambda n: (like[n]["figures"]["latency_ms"], -n))
+
+
+def surely_within(record: Mapping[str, Any], limit: float) -> bool:
+    """Whether what was kept is within all limits, and within that of latency another time as well."""
+    return not record["reason"] and _surely_ms(record) <= limit
+
+
+def _surely_ms(record: Mapping[str, Any]) -> float:
+    """Return what other images than those of validation, timed again, hardly exceed on average."""
+    latency = float(record["figures"]["latency_ms"])
+    return max(latency / MARGIN, latency + ERRORS * float(record["latency_error_ms"]))
 
 
 def _front(search: Search) -> list[dict[str, Any]]:

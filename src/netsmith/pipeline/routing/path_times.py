@@ -6,6 +6,7 @@ timed, through the same measurement as everything else, and a path counts as oft
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -45,6 +46,13 @@ class PathTimes:
     def mean_ms(self) -> float:
         """The mean over images."""
         return self._mean(lambda latency: latency.median_ms)
+
+    @property
+    def error_ms(self) -> float:
+        """The standard error of the mean: by so much other images of the same kind take more or less."""
+        mean, images = self.mean_ms, self.images
+        squares = sum(path.images * (self.of(path) - mean) ** 2 for path in self.paths)
+        return math.sqrt(squares / max(1, images - 1) / images)
 
     @property
     def predicted_ms(self) -> float:
