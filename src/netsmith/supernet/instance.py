@@ -208,7 +208,10 @@ def _taken_ms(
     costs: Costs,
     batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
 ) -> float:
-    """Return the mean latency in milliseconds of the greedy policies for all images of ``batches``."""
+    """Return the mean latency in milliseconds of the greedy policies for all images of ``batches``.
+
+    Found anew before each epoch, so that a search that was killed need not remember it.
+    """
     controller.eval()
     chosen = torch.cat([greedy(controller(x)) for x, _ in batches])
     return float(latencies_ms(supernet.space, costs, chosen).mean())

@@ -269,7 +269,7 @@ def _choose(search: Search, bounds: Sequence[Bound]) -> tuple[Routed, int, list[
     for bound in bounds:
         keep(bound)
     for _ in range(ROUNDS):
-        if any(surely_within(record, limit) for record in found.values()):
+        if any(_surely_within(record, limit) for record in found.values()):
             break
         closest = min(
             record["figures"]["latency_ms"] + record["latency_error_ms"] for record in found.values()
@@ -290,7 +290,7 @@ def most_accurate(found: Mapping[int, dict[str, Any]], limit: float, images: int
     The error is that of a share of ``images``. Those that are not surely within the limit do not count; where
     there is no other, it is the one that is closest to it.
     """
-    sure = {n: each for n, each in found.items() if surely_within(each, limit)}
+    sure = {n: each for n, each in found.items() if _surely_within(each, limit)}
     if not sure:
         return min(found, key=lambda n: _surely_ms(found[n]))
     top = max(each["validation_accuracy"] for each in sure.values())
@@ -299,7 +299,7 @@ def most_accurate(found: Mapping[int, dict[str, Any]], limit: float, images: int
     return max(like, key=lambda n: (like[n]["figures"]["latency_ms"], -n))
 
 
-def surely_within(record: Mapping[str, Any], limit: float) -> bool:
+def _surely_within(record: Mapping[str, Any], limit: float) -> bool:
     """Whether what was kept is within all limits, and within that of latency another time as well."""
     return not record["reason"] and _surely_ms(record) <= limit
 
